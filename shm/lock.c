@@ -1,0 +1,95 @@
+#include "lock.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <time.h>
+
+#include "layout.h"
+#include "repair.h"
+
+/* Tries before sleeping: a stripe is held for well under a microsecond. */
+#define LOCK_SPINS 60
+
+int lock_init(struct lock *lock)
+{
+	pthread_mutexattr_t attributes;
+	int error = pthread_mutexattr_init(&attributes);
+
+	if (error != 0)
+		return error;
+	error = pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+	if (error == 0)
+		error = pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
+	if (error == 0)
+		error = pthread_mutex_init(&lock->mutex, &attributes);
+	pthread_mutexattr_destroy(&attributes);
+	return error;
+}
+
+uint32_t lock_ring(const struct region *region)
+{
+	return region->ring_lock;
+}
+
+static void pause_briefly(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield");
+#endif
+}
+
+/* Sleeps for the lock, a second at a time, counting each second as an alarm. */
+static int wait_for(struct region *region, pthread_mutex_t *mutex, uint32_t number)
+{
+	struct timespec until;
+	unsigned seconds = 0;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	for (;;) {
+		until.tv_sec++;
+		int error = pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, &until);
+		if (error != ETIMEDOUT)
+			return error;
+		seconds++;
+		counter_add(&region->processes[region->slot].counters, COUNTER_LOCK_ALARMS, 1);
+		if (region->alarm != NULL)
+			region->alarm(number, seconds);
+	}
+}
+
+static int take(struct region *region, pthread_mutex_t *mutex, uint32_t number)
+{
+	for (int spin = 0; spin < LOCK_SPINS; spin++) {
+		int error = pthread_mutex_trylock(mutex);
+		if (error != EBUSY)
+			return error;
+		pause_briefly();
+	}
+	return wait_for(region, mutex, number);
+}
+
+bool lock_acquire(struct region *region, uint32_t number)
+{
+	pthread_mutex_t *mutex = &region->locks[number].mutex;
+	int error = take(region, mutex, number);
+
+	if (error == 0)
+		return true;
+	if (error == EOWNERDEAD) {
+		if (repair_lock(region, number) && pthread_mutex_consistent(mutex) == 0)
+			return true;
+		/* Unlocked without being consistent, it stays unrecoverable: on purpose. */
+		atomic_store(&region->header->poisoned, 1);
+		pthread_mutex_unlock(mutex);
+		return false;
+	}
+	atomic_store(&region->header->poisoned, 1);
+	return false;
+}
+
+void lock_release(struct region *region, uint32_t number)
+{
+	pthread_mutex_unlock(&region->locks[number].mutex);
+}

@@ -1,0 +1,119 @@
+/*
+ * The region: one POSIX shared-memory object that the master creates before its
+ * first fork and that every child inherits.  It holds the account table, the journal
+ * ring, the operation areas, the counters and the marks.  It is rebuilt from disk at
+ * every start; nothing in it outlives the daemon.
+ */
+#ifndef TALLYD_SHM_REGION_H
+#define TALLYD_SHM_REGION_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define REGION_PROCESSES_MAX 160     /* process slots: two generations of 64 workers, and others */
+#define REGION_RING_MIN      65536   /* bytes */
+#define SEGMENT_HEAD         4096    /* bytes at the start of each journal segment */
+#define JOURNAL_RECORD_MIN   48      /* bytes; less room than this at a segment's end stays zero */
+#define JOURNAL_RECORD_MAX   4096    /* bytes */
+#define RING_RESERVE         32768   /* bytes of ring that only the journal writer's own records use */
+#define SPACE_RESERVE        16384   /* bytes of the last segment, likewise */
+
+struct region;
+
+/* What the creator decides. */
+struct region_geometry {
+	uint64_t max_accounts; /* room is made for at least so many */
+	uint64_t ring_size;    /* bytes, a power of two, at least REGION_RING_MIN */
+	uint64_t segment_size; /* bytes of segments that will be made */
+	uint32_t processes;    /* process slots, at most REGION_PROCESSES_MAX */
+	uint64_t hash_seed;    /* random, so that nobody can aim at one stripe */
+	uint64_t journal_key;  /* of the journal, seeds its checksums */
+	uint32_t epoch;        /* random, of this run */
+};
+
+/*
+ * Settings that may change while the daemon runs.  The master stores, all read.
+ */
+struct region_settings {
+	_Atomic uint64_t queue_events;     /* undurable events allowed at once */
+	_Atomic uint32_t journal_delay_ms; /* pause before each group commit */
+	_Atomic uint32_t sync_interval_ms; /* 0: fdatasync before the answer */
+	_Atomic uint32_t processes;        /* slots 0 to this minus 1 may be in use */
+};
+
+/*
+ * How far the journal has come.  LSNs, monotone.  TAIL moves under the ring lock; the
+ * others are the journal writer's alone.
+ */
+struct region_marks {
+	_Alignas(64) _Atomic uint64_t tail; /* end of the committed records */
+	_Atomic uint64_t events;            /* client events up to tail, since the start */
+	_Alignas(64) _Atomic uint64_t released; /* answers below it may leave, ring bytes too */
+	_Atomic uint64_t released_events;
+	_Atomic uint64_t durable; /* fdatasync has covered all below */
+	_Atomic uint64_t written; /* in the page cache */
+	_Atomic uint64_t drain_rate; /* events per second, smoothed */
+	_Alignas(64) _Atomic uint64_t space; /* end of the preallocated journal */
+	_Atomic uint32_t disk_full;          /* the next segment could not be made */
+	_Atomic uint32_t failed;             /* the journal failed: an errno */
+	_Alignas(64) _Atomic uint32_t writer_sleeps; /* futex: 1 while the writer sleeps */
+};
+
+/*
+ * The newest seal of the journal.  A cell (shm/operation.h), guarded by the lock of stripe 0.
+ */
+struct region_seal {
+	uint64_t lsn;  /* of the seal's record, 0: none yet */
+	uint64_t to;   /* what it covers ends here */
+	uint64_t hash; /* cumulative */
+};
+
+/*
+ * Creates the region NAME ("/tallyd-..."), replacing a stale one: the caller holds the data
+ * directory's lock.  All pages are allocated now, so that a full /dev/shm is an error here.
+ * Returns a handle, or NULL with errno (ENOSPC: /dev/shm is too small; EINVAL: geometry).
+ */
+struct region *region_create(const char *name, const struct region_geometry *geometry);
+
+/*
+ * After recovery, before the first fork: the journal goes on at START, in a segment that ends
+ * at SEGMENT_END, and is preallocated up to SPACE (LSNs).
+ */
+void region_begin(struct region *region, uint64_t start, uint64_t segment_end, uint64_t space);
+
+struct region_seal *region_seal(struct region *region);
+
+/* Bytes that region_create would allocate, 0 if the geometry is invalid. */
+uint64_t region_size(const struct region_geometry *geometry);
+
+/* Maps the region NAME of a running daemon read-only, for tallyctl.  NULL with errno. */
+struct region *region_inspect(const char *name);
+
+/* Unmaps and frees the handle.  The object stays until region_unlink. */
+void region_close(struct region *region);
+int region_unlink(const char *name);
+
+const struct region_geometry *region_geometry(const struct region *region);
+struct region_settings *region_settings(struct region *region);
+struct region_marks *region_marks(struct region *region);
+
+/* True once a repair has found the region inconsistent.  Only the master may go on then. */
+bool region_poisoned(const struct region *region);
+
+/* Account slots in all, at least max_accounts. */
+uint64_t region_slots(const struct region *region);
+uint32_t region_stripes(const struct region *region);
+
+/* A lock was waited on for over a second: called (if set) with its number, and again each second. */
+typedef void region_alarm(uint32_t lock, unsigned seconds);
+void region_on_alarm(struct region *region, region_alarm *alarm);
+
+/* A slot gets a new owner: its gauges and its wish to be woken are not the old one's.  Master only. */
+void region_reset_slot(struct region *region, uint32_t slot);
+
+/* Which process slot this process counts and operates in; once after fork. */
+void region_enter(struct region *region, uint32_t slot);
+
+#endif

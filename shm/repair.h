@@ -1,0 +1,24 @@
+/*
+ * What the next owner of a lock does when the last one died.  Called with the lock held,
+ * before it is marked consistent.
+ */
+#ifndef TALLYD_SHM_REPAIR_H
+#define TALLYD_SHM_REPAIR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct operation_area;
+struct region;
+
+/* Finishes lock NUMBER's share of a dead process's operation.  False: inconsistent, poison. */
+bool repair_lock(struct region *region, uint32_t number);
+
+/* The check value over AREA's counts, locks and images. */
+uint64_t repair_check(const struct operation_area *area);
+
+/* Copies AREA's images of lock NUMBER into their cells, the older ones only. */
+void repair_apply(struct region *region, const struct operation_area *area, uint32_t number,
+                  uint64_t lsn);
+
+#endif

@@ -1,0 +1,188 @@
+#include "log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <syslog.h>
+#include <time.h>
+#include <unistd.h>
+
+#define ROLE_MAX    32	 /* bytes with NUL */
+#define MESSAGE_MAX 2048 /* bytes of a formatted message with NUL; more is cut */
+#define PATH_SIZE   4096 /* bytes of a file's path with NUL */
+#define PREFIX_MAX  128	 /* bytes before the message */
+#define CUT	    " [cut]"
+
+/* Escaped, every byte of a message takes four at most. */
+#define LINE_MAX_BYTES (PREFIX_MAX + 4 * MESSAGE_MAX + sizeof(CUT) + 1)
+
+static enum log_level current_level = LOG_LEVEL_INFO;
+static char role[ROLE_MAX] = "master";
+static char path[PATH_SIZE];
+static int target = STDERR_FILENO;
+static bool to_syslog;
+
+static const char *const level_names[] = {"error", "warning", "notice", "info", "debug"};
+static const int priorities[] = {LOG_ERR, LOG_WARNING, LOG_NOTICE, LOG_INFO, LOG_DEBUG};
+
+static int open_file(const char *name)
+{
+	return open(name, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+}
+
+/* Ends the use of what the log went to before; never of stderr. */
+static void leave_target(void)
+{
+	if (target != STDERR_FILENO)
+		close(target);
+	if (to_syslog)
+		closelog();
+	target = STDERR_FILENO;
+	to_syslog = false;
+	path[0] = '\0';
+}
+
+int log_open(const char *name)
+{
+	int fd;
+
+	if (strcmp(name, "stderr") == 0) {
+		leave_target();
+		return 0;
+	}
+	if (strcmp(name, "syslog") == 0) {
+		leave_target();
+		openlog("tallyd", LOG_PID | LOG_NDELAY, LOG_DAEMON);
+		to_syslog = true;
+		return 0;
+	}
+	if (name[0] != '/' || strlen(name) >= sizeof(path)) {
+		errno = name[0] != '/' ? EINVAL : ENAMETOOLONG;
+		return -1;
+	}
+	fd = open_file(name);
+	if (fd == -1)
+		return -1;
+	leave_target();
+	target = fd;
+	memcpy(path, name, strlen(name) + 1);
+	return 0;
+}
+
+int log_reopen(void)
+{
+	int fd, result;
+
+	if (path[0] == '\0')
+		return 0;
+	fd = open_file(path);
+	if (fd == -1)
+		return -1;
+	/* The number stays, so that a line never meets a closed descriptor. */
+	result = dup3(fd, target, O_CLOEXEC);
+	int reason = errno;
+	close(fd);
+	errno = reason;
+	return result == -1 ? -1 : 0;
+}
+
+void log_set_level(enum log_level level)
+{
+	current_level = level;
+}
+
+void log_set_role(const char *name)
+{
+	snprintf(role, sizeof(role), "%s", name);
+}
+
+/* Appends TEXT with control bytes shown; UTF-8 passes.  Returns the new end. */
+static char *append_escaped(char *end, const char *text)
+{
+	static const char digits[] = "0123456789abcdef";
+
+	for (; *text != '\0'; text++) {
+		unsigned char byte = (unsigned char)*text;
+
+		if (byte >= 0x20 && byte != 0x7f) {
+			*end++ = *text;
+			continue;
+		}
+		*end++ = '\\';
+		*end++ = 'x';
+		*end++ = digits[byte >> 4];
+		*end++ = digits[byte & 15];
+	}
+	return end;
+}
+
+/* "2026-01-31T12:00:00.000001Z tallyd[42] worker 3 error: " into PREFIX; its length. */
+static size_t write_prefix(char *prefix, enum log_level level)
+{
+	char escaped_role[4 * ROLE_MAX];
+	struct timespec now;
+	struct tm utc;
+	int length;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	gmtime_r(&now.tv_sec, &utc);
+	*append_escaped(escaped_role, role) = '\0';
+	length = snprintf(
+	    prefix, PREFIX_MAX,
+	    "%04d-%02d-%02dT%02d:%02d:%02d.%06ldZ tallyd[%d] %.60s %s: ", utc.tm_year + 1900,
+	    utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec, now.tv_nsec / 1000,
+	    (int)getpid(), escaped_role, level_names[level]);
+	if (length < 0)
+		return 0;
+	return length < PREFIX_MAX ? (size_t)length : PREFIX_MAX - 1;
+}
+
+/* One write; one more only if a signal came before its first byte. */
+static void write_line(const char *line, size_t length)
+{
+	while (write(target, line, length) == -1 && errno == EINTR)
+		continue;
+}
+
+void log_line(enum log_level level, const char *format, ...)
+{
+	char message[MESSAGE_MAX], line[LINE_MAX_BYTES];
+	int reason = errno;
+	size_t start;
+	va_list arguments;
+	char *end;
+	int length;
+
+	if (level > current_level)
+		return;
+	va_start(arguments, format);
+	length = vsnprintf(message, sizeof(message), format, arguments);
+	va_end(arguments);
+	start = to_syslog ? 0 : write_prefix(line, level);
+	end = append_escaped(line + start, length < 0 ? format : message);
+	if (length >= (int)sizeof(message)) {
+		memcpy(end, CUT, sizeof(CUT) - 1);
+		end += sizeof(CUT) - 1;
+	}
+	if (to_syslog) {
+		*end = '\0';
+		syslog(priorities[level], "%s %s: %s", role, level_names[level], line);
+	} else {
+		*end++ = '\n';
+		write_line(line, (size_t)(end - line));
+	}
+	errno = reason;
+}
+
+bool log_limited(struct log_limit *limit, double now, uint64_t *count)
+{
+	limit->count++;
+	if (now < limit->next)
+		return false;
+	*count = limit->count;
+	limit->count = 0;
+	limit->next = now + LOG_LIMIT_PERIOD;
+	return true;
+}

@@ -1,0 +1,50 @@
+/*
+ * The log of the process's life: stderr, a file or syslog.  One line per event,
+ * never one per request.  Written with one write(2) per line, so that lines of
+ * several processes never mix.  Keeps errno.
+ */
+#ifndef TALLYD_BASE_LOG_H
+#define TALLYD_BASE_LOG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_NOTICE, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
+
+/*
+ * Directs the log: "stderr", "syslog", or a file's absolute path (opened O_APPEND, created 0640).
+ * 0, or -1 with errno (the old target stays in use).
+ */
+int log_open(const char *target);
+
+/* Opens the file anew (after rotation).  0, or -1 with errno and the old one kept. */
+int log_reopen(void);
+
+void log_set_level(enum log_level level);
+
+/* Names the process in every line: "master", "worker 3", "journal".  Copied, cut to 31 bytes. */
+void log_set_role(const char *role);
+
+/* One line; FORMAT without newline.  Control bytes in the result are shown as \xNN. */
+void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#define log_error(...)   log_line(LOG_LEVEL_ERROR, __VA_ARGS__)
+#define log_warning(...) log_line(LOG_LEVEL_WARNING, __VA_ARGS__)
+#define log_notice(...)  log_line(LOG_LEVEL_NOTICE, __VA_ARGS__)
+#define log_info(...)    log_line(LOG_LEVEL_INFO, __VA_ARGS__)
+#define log_debug(...)   log_line(LOG_LEVEL_DEBUG, __VA_ARGS__)
+
+/*
+ * At most one line per period for a class of events that clients can cause at will.
+ * Returns true if the caller should log now, with the number of occurrences since the
+ * last line in *COUNT; NOW is any monotonic time in seconds.  Static storage of the caller's:
+ * start from {0}.
+ */
+struct log_limit {
+	double next;
+	uint64_t count;
+};
+#define LOG_LIMIT_PERIOD 10.0 /* seconds */
+bool log_limited(struct log_limit *limit, double now, uint64_t *count);
+
+#endif

@@ -1,0 +1,368 @@
+#include "config.h"
+
+#include <confuse.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "keys.h"
+#include "listen.h"
+#include "source.h"
+
+#define VALUE_SHOWN 100 /* bytes of a bad value that a message repeats */
+
+/* A file being read.  The parser's callbacks carry no pointer of ours, hence the static one. */
+struct load {
+	const char *path;
+	struct config *config;
+	struct config_listener listener; /* the section being read */
+	int key_line[KEYS_MAX];          /* where each was given; 0: not yet */
+	int listen_line[KEYS_MAX];
+	char *error; /* the first message stays */
+	size_t error_size;
+};
+static struct load *load;
+
+const char *config_key(size_t index)
+{
+	if (index < config_keys.count)
+		return config_keys.keys[index].name;
+	index -= config_keys.count;
+	return index < listen_keys.count ? listen_keys.keys[index].name : NULL;
+}
+
+/* Keeps the first message; it names the cause, later ones are its consequences. */
+__attribute__((format(printf, 2, 3))) static void complain(int line, const char *format, ...)
+{
+	va_list arguments;
+	int used;
+
+	if (load->error[0] != '\0')
+		return;
+	used = snprintf(load->error, load->error_size, "%s:%d: ", load->path, line);
+	if (used < 0 || (size_t)used >= load->error_size)
+		return;
+	va_start(arguments, format);
+	vsnprintf(load->error + used, load->error_size - (size_t)used, format, arguments);
+	va_end(arguments);
+}
+
+static void listener_clear(struct config_listener *listener)
+{
+	free(listener->address);
+	listener->address = NULL;
+	key_clear(&listen_keys, listener);
+}
+
+/* One KEY = TEXT of the file, at the top or (SECTION) within a listen section. */
+static int take(bool section, const char *name, const char *text, int line)
+{
+	const struct key_table *table = section ? &listen_keys : &config_keys;
+	size_t place = key_find(table, name);
+	int *given = &(section ? load->listen_line : load->key_line)[place];
+	const char *wrong;
+
+	if (*given != 0) {
+		complain(line, "%s: it is given already in line %d; allowed: once", name, *given);
+		return -1;
+	}
+	*given = line;
+	wrong = key_set(&table->keys[place],
+	                section ? (void *)&load->listener : (void *)load->config, text);
+	if (!wrong)
+		return 0;
+	complain(line, "%s: \"%.*s\" %s; allowed: %s", name, VALUE_SHOWN, text, wrong,
+	         table->keys[place].allowed);
+	return -1;
+}
+
+/* cfg_callback_t: the parser hands over one value. */
+static int on_value(cfg_t *cfg, cfg_opt_t *option, const char *value, void *result)
+{
+	*(const char **)result = value;
+	return take(cfg->title != NULL, option->name, value, cfg->line);
+}
+
+static int listener_check(const struct config_listener *listener, const char *address, int line)
+{
+	enum listen_kind kind = listen_kind(address);
+	int mode_line = load->listen_line[key_find(&listen_keys, "mode")];
+
+	if (kind == LISTEN_INVALID) {
+		complain(line,
+		         "listen: \"%.*s\" is not an address; allowed: \"127.0.0.1:7070\", "
+		         "\"[::1]:7070\", \"*:7070\", \"unix:/path\" (numeric, at most 107 bytes "
+		         "of path)",
+		         VALUE_SHOWN, address);
+		return -1;
+	}
+	if (kind == LISTEN_PUBLIC && !listener->allow_anonymous) {
+		complain(line,
+		         "listen: \"%.*s\" is open to other machines and asks nobody who they "
+		         "are; allowed: a loopback or unix address, or allow_anonymous = true",
+		         VALUE_SHOWN, address);
+		return -1;
+	}
+	if (kind != LISTEN_UNIX && mode_line != 0) {
+		complain(mode_line,
+		         "mode: \"%.*s\" is not a unix socket; allowed: mode only with "
+		         "\"unix:/path\"",
+		         VALUE_SHOWN, address);
+		return -1;
+	}
+	return 0;
+}
+
+/* Starts the next section at its defaults. */
+static int listener_begin(void)
+{
+	memset(&load->listener, 0, sizeof(load->listener));
+	memset(load->listen_line, 0, sizeof(load->listen_line));
+	return key_set_defaults(&listen_keys, &load->listener);
+}
+
+/* Adds LISTENER to CONFIG, with what it owns. */
+static int listener_append(struct config *config, struct config_listener *listener,
+                           const char *address)
+{
+	struct config_listener *grown =
+	    reallocarray(config->listeners, config->listener_count + 1, sizeof(*config->listeners));
+
+	if (!grown)
+		return -1;
+	config->listeners = grown;
+	listener->address = strdup(address);
+	if (!listener->address)
+		return -1;
+	grown[config->listener_count++] = *listener;
+	return 0;
+}
+
+/* Completes the section being read under the name ADDRESS. */
+static int listener_finish(const char *address, int line)
+{
+	if (load->config->listener_count == CONFIG_LISTENERS_MAX) {
+		complain(line, "listen: one section too many; allowed: %d", CONFIG_LISTENERS_MAX);
+		return -1;
+	}
+	load->listener.line = (uint32_t)line;
+	if (listener_check(&load->listener, address, line) != 0)
+		return -1;
+	if (listener_append(load->config, &load->listener, address) == 0 && listener_begin() == 0)
+		return 0;
+	complain(line, "listen: out of memory; allowed: fewer listen sections");
+	return -1;
+}
+
+/* cfg_validate_callback_t: a listen section has been closed. */
+static int on_section(cfg_t *cfg, cfg_opt_t *option)
+{
+	cfg_t *section = cfg_opt_getnsec(option, cfg_opt_size(option) - 1);
+
+	return listener_finish(cfg_title(section), cfg->line);
+}
+
+/*
+ * cfg_errfunc_t: the parser's own complaints, in our words where we know its
+ * format.  Its first argument, where it has one, is a string.
+ */
+static void on_error(cfg_t *cfg, const char *format, va_list arguments)
+{
+	static const char line_form[] = "allowed: KEY = VALUE, or listen \"ADDRESS\" { ... }";
+	static const struct {
+		const char *format, *before, *after;
+	} known[] = {
+	    {"no such option '%s'", "",
+	     ": there is no such key here; allowed: the keys of tallyd.conf(5)"},
+	    {"missing equal sign after option '%s'", "",
+	     ": no equal sign follows; allowed: KEY = VALUE"},
+	    {"attempt to append to non-list option '%s'", "",
+	     ": it cannot be added to; allowed: KEY = VALUE"},
+	    {"missing opening brace for section '%s'", "",
+	     ": no opening brace follows; allowed: listen \"ADDRESS\" { ... }"},
+	    {"missing title for section '%s'", "",
+	     ": no address follows; allowed: listen \"ADDRESS\" { ... }"},
+	    {"found duplicate title '%s'", "listen: \"",
+	     "\" is given already; allowed: each address once"},
+	};
+	char text[CONFIG_ERROR_MAX];
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+		if (strcmp(format, known[i].format) != 0)
+			continue;
+		complain(cfg->line, "%s%.*s%s", known[i].before, VALUE_SHOWN,
+		         va_arg(arguments, char *), known[i].after);
+		return;
+	}
+	vsnprintf(text, sizeof(text), format, arguments);
+	complain(cfg->line, "syntax: %s; %s", text, line_form);
+}
+
+/* Fills OPTIONS with the keys of TABLE, all strings to the parser. */
+static void name_keys(const struct key_table *table, cfg_opt_t *options)
+{
+	for (size_t i = 0; i < table->count; i++)
+		options[i] =
+		    (cfg_opt_t)CFG_STR_CB(table->keys[i].name, NULL, CFGF_NODEFAULT, on_value);
+}
+
+static cfg_t *make_parser(void)
+{
+	cfg_opt_t listen_options[KEYS_MAX + 1], options[KEYS_MAX + 2];
+	const cfg_opt_t end = CFG_END();
+	cfg_t *parser;
+
+	name_keys(&listen_keys, listen_options);
+	listen_options[listen_keys.count] = end;
+	name_keys(&config_keys, options);
+	options[config_keys.count] = (cfg_opt_t)CFG_SEC(
+	    "listen", listen_options, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES);
+	options[config_keys.count + 1] = end;
+	parser = cfg_init(options, CFGF_NONE);
+	if (!parser)
+		return NULL;
+	cfg_set_error_function(parser, on_error);
+	cfg_set_validate_func(parser, "listen", on_section);
+	return parser;
+}
+
+/* Every key at its default, no listener yet. */
+static struct config *blank(void)
+{
+	struct config *config = calloc(1, sizeof(*config));
+
+	if (config && key_set_defaults(&config_keys, config) != 0) {
+		config_free(config);
+		return NULL;
+	}
+	return config;
+}
+
+static int add_default_listener(struct config *config)
+{
+	struct config_listener listener = {0};
+
+	if (key_set_defaults(&listen_keys, &listener) == 0 &&
+	    listener_append(config, &listener, CONFIG_LISTEN) == 0)
+		return 0;
+	listener_clear(&listener);
+	return -1;
+}
+
+struct config *config_default(void)
+{
+	struct config *config = blank();
+
+	if (config && add_default_listener(config) != 0) {
+		config_free(config);
+		return NULL;
+	}
+	return config;
+}
+
+/* What only the whole file shows. */
+static int check_whole(const struct config *config)
+{
+	int line = load->key_line[key_find(&config_keys, "group")];
+
+	if (config->group[0] != '\0' && config->user[0] == '\0') {
+		complain(line,
+		         "group: \"%.*s\" stands without user; allowed: user = \"NAME\" "
+		         "beside it",
+		         VALUE_SHOWN, config->group);
+		return -1;
+	}
+	return 0;
+}
+
+static int parse(const char *text)
+{
+	cfg_t *parser = make_parser();
+	int result;
+
+	if (!parser)
+		return -1;
+	result = cfg_parse_buf(parser, text);
+	cfg_free(parser);
+	if (result != CFG_SUCCESS || check_whole(load->config) != 0)
+		return -1;
+	return load->config->listener_count > 0 ? 0 : add_default_listener(load->config);
+}
+
+struct config *config_load(const char *path, char *error, size_t error_size)
+{
+	struct load state = {.path = path, .error = error, .error_size = error_size};
+	char *text = source_read(path, error, error_size);
+	int result = -1;
+
+	if (!text)
+		return NULL;
+	error[0] = '\0';
+	load = &state;
+	state.config = blank();
+	if (state.config && listener_begin() == 0)
+		result = parse(text);
+	load = NULL;
+	free(text);
+	listener_clear(&state.listener);
+	if (result == 0)
+		return state.config;
+	config_free(state.config);
+	if (error[0] == '\0')
+		snprintf(error, error_size, "%s: out of memory; free some and try again", path);
+	return NULL;
+}
+
+void config_free(struct config *config)
+{
+	if (!config)
+		return;
+	for (size_t i = 0; i < config->listener_count; i++)
+		listener_clear(&config->listeners[i]);
+	free(config->listeners);
+	key_clear(&config_keys, config);
+	free(config);
+}
+
+int config_restart_only(const struct config *old, const struct config *new_,
+                        void (*report)(const char *key))
+{
+	int changed = 0;
+
+	for (size_t i = 0; i < config_keys.count; i++) {
+		const struct key *key = &config_keys.keys[i];
+
+		if (!key->restart_only || key_same(key, old, new_))
+			continue;
+		report(key->name);
+		changed++;
+	}
+	return changed;
+}
+
+int config_keep(struct config *new_, const struct config *old)
+{
+	for (size_t i = 0; i < config_keys.count; i++) {
+		const struct key *key = &config_keys.keys[i];
+
+		if (key->restart_only && key_copy(key, new_, old) != 0)
+			return -1;
+	}
+	return 0;
+}
+
+uint32_t config_workers(const struct config *config)
+{
+	cpu_set_t cpus;
+	int count = 1;
+
+	if (config->workers != 0)
+		return config->workers;
+	if (sched_getaffinity(0, sizeof(cpus), &cpus) == 0)
+		count = CPU_COUNT(&cpus);
+	if (count < 1)
+		return 1;
+	return count > CONFIG_WORKERS_MAX ? CONFIG_WORKERS_MAX : (uint32_t)count;
+}

@@ -1,0 +1,173 @@
+#include "engine.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "../../shm/region.h"
+#include "../base/clock.h"
+#include "../base/log.h"
+#include "../ledger/ledger.h"
+#include "../ledger/recover.h"
+#include "../ledger/store.h"
+
+static int draw(struct region_geometry *geometry)
+{
+	struct {
+		uint64_t seed;
+		uint32_t epoch;
+	} random;
+
+	if (getrandom(&random, sizeof random, 0) != sizeof random)
+		return -1;
+	geometry->hash_seed = random.seed;
+	geometry->epoch = random.epoch;
+	return 0;
+}
+
+static struct region *create(const struct config *config, const struct instance *instance,
+                             uint64_t key, char *error, size_t size)
+{
+	struct region_geometry geometry = {.max_accounts = config->max_accounts,
+	                                   .ring_size = config->ring_size,
+	                                   .segment_size = config->journal_segment,
+	                                   .processes = REGION_PROCESSES_MAX,
+	                                   .journal_key = key};
+	struct region *region;
+
+	if (draw(&geometry) != 0) {
+		snprintf(error, size, "getrandom: %s", strerror(errno));
+		return NULL;
+	}
+	region = region_create(instance->region, &geometry);
+	if (region == NULL)
+		snprintf(error, size, "cannot make the shared memory %s of %" PRIu64 " bytes: %s%s",
+		         instance->region, region_size(&geometry), strerror(errno),
+		         errno == ENOSPC ? "; enlarge /dev/shm or lower max_accounts and ring_size"
+		                         : "");
+	return region;
+}
+
+static void report(const struct recovery *recovery, uint64_t started_us)
+{
+	double seconds = (double)(clock_monotonic_us() - started_us) / 1e6;
+
+	if (recovery->snapshots_refused != 0)
+		log_warning("%u damaged snapshot(s) passed over", recovery->snapshots_refused);
+	if (recovery->snapshot.start != 0)
+		log_info("snapshot at position %" PRIu64 ": %" PRIu64 " accounts",
+		         recovery->snapshot.start, recovery->snapshot.accounts);
+	log_notice("recovered in %.3f s: %" PRIu64
+	           " records replayed, the journal goes on at %" PRIu64 "%s",
+	           seconds, recovery->records, recovery->start,
+	           recovery->clean || recovery->epoch == 0 ? ""
+	                                                   : " (the last run ended uncleanly)");
+}
+
+/* The last segment may be too full even for the record that begins a run. */
+static int begin(struct region *region, struct store *store, char *error, size_t size)
+{
+	const struct region_marks *marks = region_marks(region);
+	uint64_t start = atomic_load(&marks->tail);
+
+	if (ledger_begin(region, clock_real_us()))
+		return 0;
+	if (store_extend(store) != 0) {
+		snprintf(error, size, "cannot make the next journal segment: %s", strerror(errno));
+		return 1;
+	}
+	region_begin(region, start, store_segment_end(store, start), store_space(store));
+	if (ledger_begin(region, clock_real_us()))
+		return 0;
+	snprintf(error, size, "the journal takes no record");
+	return 1;
+}
+
+static int fill(struct engine *engine, struct store *store, const struct instance *instance,
+                char *error, size_t size)
+{
+	struct recovery recovery;
+	uint64_t started_us = clock_monotonic_us();
+	enum store_status status =
+	    recover(store, instance->snapshots, engine->region, &recovery, error);
+
+	if (status != STORE_OK)
+		return status == STORE_CORRUPT ? 3 : 1;
+	report(&recovery, started_us);
+	engine->snapshot_start = recovery.snapshot.start;
+	return begin(engine->region, store, error, size);
+}
+
+/* Snapshots without a journal: somebody removed it, and beginning anew would forget balances. */
+static bool journal_lost(const struct store *store, const struct instance *instance)
+{
+	uint64_t start;
+
+	return store_empty(store) &&
+	       snapshot_find(instance->snapshots, UINT64_MAX, &start) == SNAPSHOT_OK;
+}
+
+static int build(struct engine *engine, const struct config *config,
+                 const struct instance *instance, struct store *store, char *error, size_t size)
+{
+	if (journal_lost(store, instance)) {
+		snprintf(error, size,
+		         "%.300s: there are snapshots but no journal; bring the journal back, or move "
+		         "the snapshots away to begin with nothing",
+		         instance->journal);
+		return 3;
+	}
+	if (store_claim(store, config->journal_segment) != 0) {
+		snprintf(error, size, "%.300s: cannot make the first journal segment: %s",
+		         instance->journal, strerror(errno));
+		return 1;
+	}
+	engine->region = create(config, instance, store_key(store), error, size);
+	if (engine->region == NULL)
+		return 1;
+	int status = fill(engine, store, instance, error, size);
+	if (status == 0)
+		engine_configure(engine, config);
+	else
+		engine_destroy(engine, instance);
+	return status;
+}
+
+int engine_build(struct engine *engine, const struct config *config,
+                 const struct instance *instance, char *error, size_t error_size)
+{
+	char message[STORE_ERROR_SIZE] = "";
+	enum store_status opened;
+	struct store *store = store_open(instance->journal, &opened, message);
+	int status = opened == STORE_CORRUPT ? 3 : 1;
+
+	engine->region = NULL;
+	engine->snapshot_start = 0;
+	if (store != NULL)
+		status = build(engine, config, instance, store, message, sizeof message);
+	store_close(store);
+	if (status != 0)
+		snprintf(error, error_size, "%s", message);
+	return status;
+}
+
+void engine_configure(struct engine *engine, const struct config *config)
+{
+	struct region_settings *settings = region_settings(engine->region);
+
+	atomic_store(&settings->queue_events, config->queue_events);
+	atomic_store(&settings->journal_delay_ms, config->journal_delay);
+	atomic_store(&settings->sync_interval_ms,
+	             config->sync == CONFIG_SYNC_ALWAYS ? 0 : config->sync_interval);
+}
+
+void engine_destroy(struct engine *engine, const struct instance *instance)
+{
+	if (engine->region == NULL)
+		return;
+	region_close(engine->region);
+	region_unlink(instance->region);
+	engine->region = NULL;
+}

@@ -1,0 +1,282 @@
+#include "family.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "../../shm/counter.h"
+#include "../base/clock.h"
+#include "../base/log.h"
+#include "../ledger/ledger.h"
+#include "../server/server.h"
+#include "journal.h"
+#include "snapshotter.h"
+
+#define ERROR_SIZE 512
+
+int family_open(struct family *family)
+{
+	for (uint32_t i = 0; i < REGION_PROCESSES_MAX; i++) {
+		family->child[i] = (struct child){.ready_fd = -1};
+		family->wake_fds[i] = -1;
+	}
+	for (uint32_t i = 0; i < REGION_PROCESSES_MAX; i++) {
+		family->wake_fds[i] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+		if (family->wake_fds[i] < 0)
+			return -1;
+	}
+	return 0;
+}
+
+void family_close(struct family *family)
+{
+	for (uint32_t i = 0; i < REGION_PROCESSES_MAX; i++)
+		if (family->wake_fds[i] >= 0)
+			close(family->wake_fds[i]);
+}
+
+static void on_alarm(uint32_t lock, unsigned seconds)
+{
+	log_warning("waiting for lock %u for %u s: is its owner stopped?", lock, seconds);
+}
+
+/*
+ * The master's handlers are not the child's.  What a child is told by signal stays blocked until
+ * its role has handlers for it, so that nothing sent right after the fork is lost or kills.
+ */
+static void reset_signals(void)
+{
+	static const int caught[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGQUIT, SIGCHLD};
+	static const int orders[] = {SIGTERM, SIGQUIT, SIGWINCH, SIGUSR1};
+	sigset_t blocked;
+
+	for (size_t i = 0; i < sizeof caught / sizeof *caught; i++)
+		signal(caught[i], SIG_DFL);
+	signal(SIGHUP, SIG_IGN);
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGINT, SIG_IGN); /* a terminal's ^C is the master's to act on */
+	sigemptyset(&blocked);
+	for (size_t i = 0; i < sizeof orders / sizeof *orders; i++)
+		sigaddset(&blocked, orders[i]);
+	sigprocmask(SIG_SETMASK, &blocked, NULL);
+}
+
+/* Dies with the master; the check covers a master that died before the request. */
+static bool tie_to_parent(pid_t master)
+{
+	return prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == master;
+}
+
+static void become(const struct family *family, const struct child *child, const char *title,
+                   pid_t master)
+{
+	char error[ERROR_SIZE];
+	char name[32];
+
+	family_name(child, name, sizeof name);
+	log_set_role(name);
+	prctl(PR_SET_NAME, title);
+	reset_signals();
+	for (uint32_t i = 0; i < REGION_PROCESSES_MAX; i++)
+		if (family->child[i].ready_fd >= 0)
+			close(family->child[i].ready_fd);
+	if (privileges_drop(family->privileges, error, sizeof error) != 0) {
+		log_error("%s", error);
+		_exit(EXIT_FAILURE);
+	}
+	if (!tie_to_parent(master))
+		_exit(EXIT_FAILURE);
+	region_on_alarm(family->region, on_alarm);
+}
+
+/* Forks CHILD into SLOT.  In the child, 0 is returned. */
+static pid_t give_birth(struct family *family, uint32_t slot, const struct child *child,
+                        const char *title)
+{
+	pid_t master = getpid();
+	struct region_settings *settings = region_settings(family->region);
+	sigset_t all;
+	sigset_t before;
+
+	region_reset_slot(family->region, slot);
+	if (atomic_load(&settings->processes) <= slot)
+		atomic_store(&settings->processes, slot + 1);
+	/* No signal may reach the child while it still has the master's handlers. */
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &before);
+	pid_t pid = fork();
+	if (pid == 0) {
+		become(family, child, title, master);
+		return 0;
+	}
+	int error = errno;
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	if (pid > 0) {
+		family->child[slot] = *child;
+		family->child[slot].pid = pid;
+		family->child[slot].born_us = clock_monotonic_us();
+	}
+	errno = error;
+	return pid;
+}
+
+static int free_worker_slot(const struct family *family)
+{
+	for (uint32_t i = FAMILY_WORKER_SLOT; i < REGION_PROCESSES_MAX; i++)
+		if (family->child[i].role == ROLE_NONE)
+			return (int)i;
+	errno = EAGAIN;
+	return -1;
+}
+
+static void settings_from(struct server_settings *settings, const struct config *config,
+                          const struct family *family)
+{
+	*settings = (struct server_settings){
+	    .max_connections = config->max_connections,
+	    .buffer_memory = config->buffer_memory,
+	    .max_body = config->max_body,
+	    .header_timeout = config->header_timeout,
+	    .body_timeout = config->body_timeout,
+	    .body_rate = config->body_rate,
+	    .idle_timeout = config->idle_timeout,
+	    .write_timeout = config->write_timeout,
+	    .drain_timeout = config->drain_timeout,
+	    .diagnostics = config->diagnostics,
+	    .version = PACKAGE_VERSION,
+	    .workers = config_workers(config),
+	    .started_us = family->started_us,
+	    .access_log = config->access_log[0] != '\0' ? config->access_log : NULL,
+	};
+}
+
+static int serve(const struct family *family, uint32_t slot, const struct config *config,
+                 const struct listen_set *listeners, int ready_fd)
+{
+	struct server_listener listener[CONFIG_LISTENERS_MAX];
+	struct server_settings settings;
+	struct ledger *ledger = ledger_open(family->region, slot);
+
+	if (ledger == NULL)
+		return region_poisoned(family->region) ? 70 : EXIT_FAILURE;
+	for (size_t i = 0; i < listeners->count; i++)
+		listener[i] = (struct server_listener){.fd = listeners->sockets[i].fd,
+		                                       .protocol = listeners->sockets[i].protocol,
+		                                       .address = listeners->sockets[i].bound};
+	settings_from(&settings, config, family);
+	const struct server server = {.settings = &settings,
+	                              .listeners = listener,
+	                              .listener_count = listeners->count,
+	                              .ledger = ledger,
+	                              .counters = counter_set(family->region, slot),
+	                              .wake_fd = family->wake_fds[slot],
+	                              .ready_fd = ready_fd};
+	return server_run(&server);
+}
+
+int family_worker(struct family *family, unsigned number, const struct config *config,
+                  const struct listen_set *listeners)
+{
+	struct child child = {.role = ROLE_WORKER, .number = number, .ready_fd = -1};
+	int slot = free_worker_slot(family);
+	int ready[2];
+
+	if (slot < 0 || pipe2(ready, O_CLOEXEC | O_NONBLOCK) != 0)
+		return -1;
+	child.ready_fd = ready[0];
+	pid_t pid = give_birth(family, (uint32_t)slot, &child, "tallyd-worker");
+	if (pid == 0) {
+		close(ready[0]);
+		_exit(serve(family, (uint32_t)slot, config, listeners, ready[1]));
+	}
+	int error = errno;
+	close(ready[1]);
+	if (pid < 0)
+		close(ready[0]);
+	errno = error;
+	return pid < 0 ? -1 : slot;
+}
+
+int family_journal(struct family *family, const struct config *config)
+{
+	const struct child child = {.role = ROLE_JOURNAL, .ready_fd = -1};
+	const struct journal_settings settings = {.path = family->instance->journal,
+	                                          .segment_size = config->journal_segment,
+	                                          .wake_fds = family->wake_fds};
+	pid_t pid = give_birth(family, FAMILY_JOURNAL_SLOT, &child, "tallyd-journal");
+
+	if (pid == 0)
+		_exit(journal_run(family->region, FAMILY_JOURNAL_SLOT, &settings));
+	return pid < 0 ? -1 : FAMILY_JOURNAL_SLOT;
+}
+
+int family_snapshot(struct family *family)
+{
+	const struct child child = {.role = ROLE_SNAPSHOT, .ready_fd = -1};
+	pid_t pid = give_birth(family, FAMILY_SNAPSHOT_SLOT, &child, "tallyd-snap");
+
+	if (pid == 0)
+		_exit(snapshotter_run(family->region, FAMILY_SNAPSHOT_SLOT,
+		                      family->instance->snapshots));
+	return pid < 0 ? -1 : FAMILY_SNAPSHOT_SLOT;
+}
+
+void family_signal(const struct family *family, enum role role, int signal)
+{
+	for (uint32_t i = 0; i < REGION_PROCESSES_MAX; i++) {
+		const struct child *child = &family->child[i];
+		if (child->role != ROLE_NONE && (role == ROLE_NONE || child->role == role))
+			kill(child->pid, signal);
+	}
+}
+
+unsigned family_count(const struct family *family, enum role role)
+{
+	unsigned count = 0;
+
+	for (uint32_t i = 0; i < REGION_PROCESSES_MAX; i++) {
+		const struct child *child = &family->child[i];
+		if (child->role != ROLE_NONE && (role == ROLE_NONE || child->role == role))
+			count++;
+	}
+	return count;
+}
+
+int family_find(const struct family *family, pid_t pid)
+{
+	for (uint32_t i = 0; i < REGION_PROCESSES_MAX; i++)
+		if (family->child[i].role != ROLE_NONE && family->child[i].pid == pid)
+			return (int)i;
+	return -1;
+}
+
+void family_forget(struct family *family, uint32_t slot)
+{
+	if (family->child[slot].ready_fd >= 0)
+		close(family->child[slot].ready_fd);
+	family->child[slot] = (struct child){.ready_fd = -1};
+}
+
+void family_name(const struct child *child, char *text, size_t size)
+{
+	switch (child->role) {
+	case ROLE_WORKER:
+		snprintf(text, size, "worker %u", child->number);
+		break;
+	case ROLE_JOURNAL:
+		snprintf(text, size, "journal writer");
+		break;
+	case ROLE_SNAPSHOT:
+		snprintf(text, size, "snapshotter");
+		break;
+	case ROLE_NONE:
+		snprintf(text, size, "nobody");
+		break;
+	}
+}

@@ -1,0 +1,131 @@
+#include "instance.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../base/clock.h"
+
+#define RETRY_NS 20000000
+
+static int complain(char *error, size_t size, const char *path, const char *what)
+{
+	snprintf(error, size, "%s: %s: %s", path, what, strerror(errno));
+	return 1;
+}
+
+static int make_directory(const char *path, const struct privileges *privileges, char *error,
+                          size_t size)
+{
+	if (mkdir(path, 0700) == 0)
+		return privileges_own(privileges, path, error, size) == 0 ? 0 : 1;
+	return errno == EEXIST ? 0 : complain(error, size, path, "cannot be made");
+}
+
+static int join(char *target, const char *directory, const char *name, char *error, size_t size)
+{
+	int length = snprintf(target, PATH_MAX, "%s/%s", directory, name);
+
+	if (length > 0 && length < PATH_MAX)
+		return 0;
+	errno = ENAMETOOLONG;
+	return complain(error, size, directory, "too long");
+}
+
+/* The pid that the holder of the lock wrote, 0 if none can be read. */
+static pid_t holder(int fd)
+{
+	char text[24] = "";
+
+	if (pread(fd, text, sizeof text - 1, 0) <= 0)
+		return 0;
+	long pid = strtol(text, NULL, 10);
+	return pid > 0 && pid <= INT32_MAX ? (pid_t)pid : 0;
+}
+
+static bool alive(pid_t pid)
+{
+	return pid > 0 && (kill(pid, 0) == 0 || errno == EPERM);
+}
+
+/* A dead master's children are being killed: the lock is theirs until they are gone. */
+static int take_lock(int fd)
+{
+	const struct timespec pause = {.tv_nsec = RETRY_NS};
+	uint64_t deadline = clock_monotonic_us() + INSTANCE_ORPHAN_WAIT * UINT64_C(1000000);
+
+	while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+		if (errno == EINTR)
+			continue;
+		if (errno != EWOULDBLOCK || alive(holder(fd)) || clock_monotonic_us() > deadline)
+			return -1;
+		nanosleep(&pause, NULL);
+	}
+	return 0;
+}
+
+static int lock(struct instance *instance, const char *path, char *error, size_t size)
+{
+	char text[24];
+
+	instance->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (instance->lock < 0)
+		return complain(error, size, path, "cannot be opened");
+	if (take_lock(instance->lock) != 0) {
+		if (errno != EWOULDBLOCK)
+			return complain(error, size, path, "cannot be locked");
+		snprintf(error, size, "%s: the data directory is in use by process %ld", path,
+		         (long)holder(instance->lock));
+		return 3;
+	}
+	int length = snprintf(text, sizeof text, "%ld\n", (long)getpid());
+	if (ftruncate(instance->lock, 0) != 0 ||
+	    pwrite(instance->lock, text, (size_t)length, 0) != length)
+		return complain(error, size, path, "cannot be written");
+	return 0;
+}
+
+static int name_region(struct instance *instance, const char *directory, char *error, size_t size)
+{
+	struct stat status;
+
+	if (stat(directory, &status) != 0)
+		return complain(error, size, directory, "cannot be read");
+	snprintf(instance->region, sizeof instance->region, "/tallyd-%jx-%jx",
+	         (uintmax_t)status.st_dev, (uintmax_t)status.st_ino);
+	return 0;
+}
+
+int instance_open(struct instance *instance, const char *directory,
+                  const struct privileges *privileges, char *error, size_t error_size)
+{
+	char path[PATH_MAX];
+	int status;
+
+	instance->lock = -1;
+	if ((status = make_directory(directory, privileges, error, error_size)) != 0 ||
+	    (status = join(path, directory, "lock", error, error_size)) != 0 ||
+	    (status = join(instance->journal, directory, "journal", error, error_size)) != 0 ||
+	    (status = join(instance->snapshots, directory, "snapshots", error, error_size)) != 0 ||
+	    (status = lock(instance, path, error, error_size)) != 0 ||
+	    (status = make_directory(instance->journal, privileges, error, error_size)) != 0 ||
+	    (status = make_directory(instance->snapshots, privileges, error, error_size)) != 0)
+		return status;
+	return name_region(instance, directory, error, error_size);
+}
+
+void instance_close(struct instance *instance)
+{
+	if (instance->lock >= 0)
+		close(instance->lock);
+	instance->lock = -1;
+}

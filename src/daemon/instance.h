@@ -1,0 +1,32 @@
+/*
+ * One instance per data directory: its lock, its paths, the name of its region.
+ */
+#ifndef TALLYD_DAEMON_INSTANCE_H
+#define TALLYD_DAEMON_INSTANCE_H
+
+#include <limits.h>
+#include <stddef.h>
+
+#include "privileges.h"
+
+#define INSTANCE_ORPHAN_WAIT 10 /* seconds to wait for the children of a dead master to go */
+
+struct instance {
+	int lock; /* flock held, inherited by every child */
+	char region[64];
+	char journal[PATH_MAX];
+	char snapshots[PATH_MAX];
+};
+
+/*
+ * Makes DIRECTORY (0700) and what is below it if they are missing, gives them to the user of
+ * PRIVILEGES, and locks it.  0; or an exit status with the reason in ERROR: 3 the directory is in
+ * use, 1 anything else.
+ */
+int instance_open(struct instance *instance, const char *directory,
+                  const struct privileges *privileges, char *error, size_t error_size);
+
+/* Gives the lock up. */
+void instance_close(struct instance *instance);
+
+#endif

@@ -1,0 +1,169 @@
+/* tallyd(8): from the command line to the master. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../base/log.h"
+#include "config.h"
+#include "daemonize.h"
+#include "instance.h"
+#include "listen.h"
+#include "master.h"
+#include "options.h"
+#include "pidfile.h"
+#include "privileges.h"
+
+#define EXIT_USAGE   2
+#define MESSAGE_SIZE 2048
+
+static int test(const struct options *options)
+{
+	char error[CONFIG_ERROR_MAX];
+	struct config *config = config_load(options->config_file, error, sizeof error);
+
+	if (config == NULL) {
+		fprintf(stderr, "tallyd: %s\n", error);
+		return EXIT_USAGE;
+	}
+	printf("tallyd: %s is valid\n", options->config_file);
+	config_free(config);
+	return EXIT_SUCCESS;
+}
+
+static int send_signal(const struct options *options)
+{
+	char error[MESSAGE_SIZE];
+	struct config *config = config_load(options->config_file, error, sizeof error);
+	int status = EXIT_FAILURE;
+
+	if (config == NULL) {
+		fprintf(stderr, "tallyd: %s\n", error);
+		return EXIT_USAGE;
+	}
+	pid_t pid = pidfile_read(config->pid_file, error, sizeof error);
+	if (pid > 0 && kill(pid, options->signal) == 0)
+		status = EXIT_SUCCESS;
+	else if (pid > 0)
+		fprintf(stderr, "tallyd: process %ld: %s\n", (long)pid, strerror(errno));
+	else
+		fprintf(stderr, "tallyd: %s\n", error);
+	config_free(config);
+	return status;
+}
+
+/* What started before the failure: all of it, or as far as it came. */
+struct startup {
+	struct privileges privileges;
+	struct instance instance;
+	struct pidfile *pidfile;
+	struct listen_set *listeners;
+};
+
+/* The lock first: nothing else may be touched beside a running instance. */
+static int acquire(struct startup *startup, const struct config *config, char *error, size_t size)
+{
+	int status = instance_open(&startup->instance, config->data_directory,
+	                           &startup->privileges, error, size);
+
+	if (status != 0)
+		return status;
+	if (config->pid_file[0] != '\0') {
+		startup->pidfile = pidfile_create(config->pid_file, error, size);
+		if (startup->pidfile == NULL)
+			return EXIT_FAILURE;
+	}
+	startup->listeners = listen_open(config, NULL, error, size);
+	return startup->listeners != NULL ? 0 : EXIT_FAILURE;
+}
+
+static int serve(struct config *config, const struct options *options)
+{
+	static struct startup startup = {.instance.lock = -1};
+	char error[MESSAGE_SIZE];
+	int status;
+
+	if (privileges_find(&startup.privileges, config->user, config->group, error,
+	                    sizeof error) != 0)
+		status = EXIT_USAGE;
+	else
+		status = acquire(&startup, config, error, sizeof error);
+	if (status == 0) {
+		listen_commit(NULL, startup.listeners);
+		status = master_run(config, options->config_file, startup.listeners,
+		                    &startup.instance, &startup.privileges);
+	} else {
+		log_error("%s", error);
+		daemonize_failed(status, error);
+		config_free(config);
+	}
+	pidfile_remove(startup.pidfile);
+	instance_close(&startup.instance);
+	return status;
+}
+
+/* A daemon's stderr is /dev/null: its log goes where one is read. */
+static const char *log_target(const struct config *config, const struct options *options)
+{
+	if (!options->foreground && strcmp(config->log, "stderr") == 0)
+		return "syslog";
+	return config->log;
+}
+
+static int run(const struct options *options)
+{
+	char error[CONFIG_ERROR_MAX];
+	struct config *config = config_load(options->config_file, error, sizeof error);
+
+	if (config == NULL) {
+		fprintf(stderr, "tallyd: %s\n", error);
+		return EXIT_USAGE;
+	}
+	log_set_role("master");
+	log_set_level(config->log_level);
+	if (!options->foreground && daemonize_begin(error, sizeof error) != 0) {
+		fprintf(stderr, "tallyd: %s\n", error);
+		config_free(config);
+		return EXIT_FAILURE;
+	}
+	umask(077);
+	if (log_open(log_target(config, options)) != 0) {
+		snprintf(error, sizeof error, "%s: cannot be opened: %s", config->log,
+		         strerror(errno));
+		daemonize_failed(EXIT_USAGE, error);
+		config_free(config);
+		return EXIT_USAGE;
+	}
+	log_notice("tallyd %s starts", PACKAGE_VERSION);
+	return serve(config, options);
+}
+
+int main(int argc, char **argv)
+{
+	static struct options options;
+	char error[MESSAGE_SIZE];
+
+	if (options_read(&options, argc, argv, error, sizeof error) != 0) {
+		fprintf(stderr, "tallyd: %s\n", error);
+		options_usage(stderr);
+		return EXIT_USAGE;
+	}
+	switch (options.action) {
+	case OPTIONS_TEST:
+		return test(&options);
+	case OPTIONS_SIGNAL:
+		return send_signal(&options);
+	case OPTIONS_VERSION:
+		printf("tallyd %s\n", PACKAGE_VERSION);
+		return EXIT_SUCCESS;
+	case OPTIONS_HELP:
+		options_usage(stdout);
+		return EXIT_SUCCESS;
+	case OPTIONS_RUN:
+		break;
+	}
+	return run(&options);
+}

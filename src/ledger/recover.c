@@ -1,0 +1,212 @@
+#include "recover.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "../../shm/region.h"
+#include "replay.h"
+#include "seal.h"
+
+#define REPAIR_HINT "; see tallyctl journal repair"
+#define PLACE_SIZE  320
+
+struct context {
+	struct store *store;
+	struct region *region;
+	struct recovery *recovery;
+	struct seal *seal;
+	char *error;
+};
+
+static enum store_status failed_io(struct context *context, const char *what)
+{
+	int cause = errno;
+
+	snprintf(context->error, STORE_ERROR_SIZE, "%s: %s", what, strerror(cause));
+	errno = cause;
+	return STORE_IO;
+}
+
+static enum store_status corrupt(struct context *context, uint64_t lsn, const char *why)
+{
+	char place[PLACE_SIZE];
+
+	store_locate(context->store, lsn, place, sizeof place);
+	snprintf(context->error, STORE_ERROR_SIZE, "%s: %s%s", place, why,
+	         why == replay_table_full ? "" : REPAIR_HINT);
+	return STORE_CORRUPT;
+}
+
+/* Newest first; a damaged one is passed over, which costs only a longer replay. */
+static enum store_status load_snapshot(struct context *context, const char *path)
+{
+	struct recovery *recovery = context->recovery;
+	enum snapshot_status status;
+	uint64_t start = UINT64_MAX;
+
+	while ((status = snapshot_find(path, start, &start)) == SNAPSHOT_OK) {
+		status = snapshot_load(context->region, path, start, store_key(context->store),
+		                       &recovery->snapshot);
+		if (status == SNAPSHOT_OK)
+			return STORE_OK;
+		memset(&recovery->snapshot, 0, sizeof recovery->snapshot);
+		if (status == SNAPSHOT_FULL) {
+			snprintf(context->error, STORE_ERROR_SIZE, "%s: %s", path,
+			         replay_table_full);
+			return STORE_CORRUPT;
+		}
+		if (status == SNAPSHOT_IO)
+			return failed_io(context, path);
+		recovery->snapshots_refused++;
+	}
+	return status == SNAPSHOT_NONE ? STORE_OK : failed_io(context, path);
+}
+
+/* Replay begins at the seal before the snapshot, so that the chain of seals can go on. */
+static uint64_t first_position(struct context *context)
+{
+	const struct snapshot *snapshot = &context->recovery->snapshot;
+
+	if (snapshot->start == 0)
+		return store_first(context->store);
+	if (snapshot->seal_to != 0)
+		return snapshot->seal_to;
+	return store_first(context->store);
+}
+
+static enum store_status check_seal(struct context *context, const struct record_head *record)
+{
+	const struct record_seal *body = (const void *)(record + 1);
+	struct seal_link link = {.from = body->from, .to = body->to, .hash = body->hash};
+	struct region_seal *known = region_seal(context->region);
+
+	if (!seal_knows(context->seal, &link))
+		return corrupt(context, record->lsn,
+		               "the journal before this seal is not what was sealed");
+	known->lsn = record->lsn;
+	known->to = body->to;
+	known->hash = body->hash;
+	return STORE_OK;
+}
+
+static enum store_status take(struct context *context, const struct record_head *record)
+{
+	struct recovery *recovery = context->recovery;
+	enum store_status status = STORE_OK;
+
+	if (record->type == RECORD_SEAL)
+		status = check_seal(context, record);
+	if (status != STORE_OK)
+		return status;
+	seal_add(context->seal, record, record->length, record->lsn + record->length);
+	recovery->clean = record->type == RECORD_STOP;
+	recovery->epoch = record->epoch;
+	if (record->lsn < recovery->snapshot.start)
+		return STORE_OK;
+	recovery->records++;
+	const char *why = replay_apply(context->region, record);
+	return why == NULL ? STORE_OK : corrupt(context, record->lsn, why);
+}
+
+static enum store_status read_all(struct context *context, uint64_t from)
+{
+	struct store_reader *reader = store_replay(context->store, from);
+	const struct record_head *record;
+	enum store_status status;
+
+	if (reader == NULL)
+		return failed_io(context, "replay");
+	while ((status = store_next(reader, &record)) == STORE_OK &&
+	       (status = take(context, record)) == STORE_OK)
+		;
+	context->recovery->start = store_reader_at(reader);
+	if (status == STORE_IO)
+		failed_io(context, "reading the journal");
+	store_reader_close(reader);
+	return status == STORE_END ? STORE_OK : status;
+}
+
+/* Nothing on disk may be touched unless all of it has been understood. */
+static enum store_status judge_tail(struct context *context)
+{
+	const struct recovery *recovery = context->recovery;
+	uint64_t witness = 0;
+	enum store_status status = store_torn(context->store, recovery->start, &witness);
+	char why[160];
+
+	if (status == STORE_IO)
+		return failed_io(context, "reading the journal");
+	if (status == STORE_CORRUPT) {
+		snprintf(why, sizeof why,
+		         "damaged: no sound record here, but the one at position %" PRIu64
+		         " proves that this was durable",
+		         witness);
+		return corrupt(context, recovery->start, why);
+	}
+	if (recovery->snapshot.newest != 0 && recovery->start <= recovery->snapshot.newest)
+		return corrupt(context, recovery->start,
+		               "the journal ends before what the snapshot holds");
+	return STORE_OK;
+}
+
+static enum store_status replay_from(struct context *context, uint64_t from)
+{
+	const struct snapshot *snapshot = &context->recovery->snapshot;
+	struct region_seal *known = region_seal(context->region);
+	enum store_status status;
+
+	if (snapshot->seal_to != 0) {
+		known->to = snapshot->seal_to;
+		known->hash = snapshot->seal_hash;
+	}
+	context->seal = seal_open(from, known->to != 0 ? known->hash : store_key(context->store));
+	if (context->seal == NULL)
+		return failed_io(context, "replay");
+	status = read_all(context, from);
+	if (status == STORE_OK)
+		status = judge_tail(context);
+	seal_close(context->seal);
+	return status;
+}
+
+/* A journal that does not reach back to its beginning needs a snapshot that does the rest. */
+static enum store_status check_start(struct context *context, uint64_t from)
+{
+	uint64_t first = store_first(context->store);
+
+	if (from < first)
+		return corrupt(context, first, "the journal begins after the newest good snapshot");
+	if (context->recovery->snapshot.start == 0 && first != SEGMENT_HEAD)
+		return corrupt(context, first,
+		               "the journal's beginning is gone and no good snapshot is there");
+	if (from > store_space(context->store))
+		return corrupt(context, from, "the journal ends before the snapshot begins");
+	return STORE_OK;
+}
+
+enum store_status recover(struct store *store, const char *snapshots, struct region *region,
+                          struct recovery *recovery, char *error)
+{
+	struct context context = {
+	    .store = store, .region = region, .recovery = recovery, .error = error};
+	enum store_status status;
+	uint64_t from;
+
+	memset(recovery, 0, sizeof *recovery);
+	status = load_snapshot(&context, snapshots);
+	if (status != STORE_OK)
+		return status;
+	from = first_position(&context);
+	status = check_start(&context, from);
+	if (status == STORE_OK)
+		status = replay_from(&context, from);
+	if (status != STORE_OK)
+		return status;
+	if (store_cut(store, recovery->start) != 0)
+		return failed_io(&context, "cutting the torn tail");
+	region_begin(region, recovery->start, store_segment_end(store, recovery->start),
+	             store_space(store));
+	return STORE_OK;
+}

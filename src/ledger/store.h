@@ -1,0 +1,100 @@
+/*
+ * Where the journal lives, seen through its verbs: claim, append, replay, tail.  Files are
+ * the store that is always there; nothing above these verbs may assume one.
+ */
+#ifndef TALLYD_LEDGER_STORE_H
+#define TALLYD_LEDGER_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "record.h"
+
+#define STORE_ERROR_SIZE 512 /* bytes for a message: what, why, what to do */
+
+struct store;
+struct store_reader;
+
+enum store_status {
+	STORE_OK,
+	STORE_END,     /* no sound record follows */
+	STORE_CORRUPT, /* what is there cannot be what was written */
+	STORE_IO,      /* a system call failed: errno */
+};
+
+/*
+ * Opens the journal in the directory PATH (made if it is not there) and checks that its segments
+ * are whole and follow one another.  NULL on failure, with *STATUS and a message in ERROR
+ * (STORE_ERROR_SIZE bytes).  Closed with store_close.
+ */
+struct store *store_open(const char *path, enum store_status *status, char *error);
+void store_close(struct store *store);
+
+/* No segment yet? */
+bool store_empty(const struct store *store);
+
+/* The journal's key; random for an empty store, which keeps it when it is claimed. */
+uint64_t store_key(const struct store *store);
+
+/* The position of the first record that is kept, and the end of the last segment. */
+uint64_t store_first(const struct store *store);
+uint64_t store_space(const struct store *store);
+
+/* The end of the segment that holds LSN. */
+uint64_t store_segment_end(const struct store *store, uint64_t lsn);
+
+/*
+ * claim: become the one writer, with segments of SEGMENT_SIZE bytes from now on.  The
+ * caller holds the data directory's lock, which is what fences a store of files.  Makes the first
+ * segment if there is none.  0, or -1 with errno.
+ */
+int store_claim(struct store *store, uint64_t segment_size);
+
+/*
+ * append: writes the COUNT pieces, the journal's bytes from LSN on, into the page cache.
+ * They end where a record ends and may cross segments (their heads are skipped).
+ * 0, or -1 with errno: the store must not be used again.
+ */
+int store_append(struct store *store, uint64_t lsn, const struct iovec *piece, int count);
+
+/* Makes durable what was appended.  0, or -1 with errno: the store must not be used again. */
+int store_sync(struct store *store);
+
+/*
+ * Makes one more segment, so that store_space grows.  May be called from another thread
+ * than append and sync, one at a time.  0, or -1 with errno (ENOSPC: try again later).
+ */
+int store_extend(struct store *store);
+
+/*
+ * replay: reads records one after the other from position FROM, where one begins.
+ * NULL with errno.
+ */
+struct store_reader *store_replay(const struct store *store, uint64_t from);
+
+/*
+ * The next record, borrowed until the next call.  STORE_OK; STORE_END where no sound
+ * record follows (store_reader_at tells where); STORE_IO with errno.
+ */
+enum store_status store_next(struct store_reader *reader, const struct record_head **record);
+
+/* tail: the position behind the last record given. */
+uint64_t store_reader_at(const struct store_reader *reader);
+void store_reader_close(struct store_reader *reader);
+
+/*
+ * After STORE_END at position AT: is what follows a torn write, or damage?  It is damage if
+ * any sound record behind it carries a durable mark beyond AT.  STORE_OK: torn.
+ * STORE_CORRUPT: *WITNESS is that record's position.  STORE_IO with errno.
+ */
+enum store_status store_torn(const struct store *store, uint64_t at, uint64_t *witness);
+
+/* Zeroes everything from AT on and makes that durable.  0, or -1 with errno. */
+int store_cut(struct store *store, uint64_t at);
+
+/* The file and the offset in it that hold LSN, for messages. */
+void store_locate(const struct store *store, uint64_t lsn, char *text, size_t size);
+
+#endif

@@ -1,0 +1,256 @@
+/* replay and tail of the store of files, and the verdict on what follows the tail. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "disk.h"
+#include "store_private.h"
+
+#define READ_BUFFER 1048576 /* bytes; at least one record */
+
+struct store_reader {
+	const struct store *store;
+	uint64_t at; /* LSN of the next record */
+	int fd;      /* its segment, or -1 */
+	struct segment open;
+	uint64_t start; /* LSN of the buffer's first byte */
+	size_t have;    /* bytes in the buffer */
+	_Alignas(8) unsigned char buffer[READ_BUFFER];
+};
+
+struct store_reader *store_replay(const struct store *store, uint64_t from)
+{
+	struct store_reader *reader = malloc(sizeof *reader);
+
+	if (reader == NULL)
+		return NULL;
+	reader->store = store;
+	reader->at = from;
+	reader->fd = -1;
+	reader->have = 0;
+	reader->start = 0;
+	return reader;
+}
+
+void store_reader_close(struct store_reader *reader)
+{
+	if (reader == NULL)
+		return;
+	if (reader->fd >= 0)
+		close(reader->fd);
+	free(reader);
+}
+
+uint64_t store_reader_at(const struct store_reader *reader)
+{
+	return reader->at;
+}
+
+static enum store_status enter(struct store_reader *reader)
+{
+	struct segment segment;
+	const char *why;
+
+	if (reader->fd >= 0) {
+		if (reader->at >= reader->open.base &&
+		    reader->at < reader->open.base + reader->open.size)
+			return STORE_OK;
+		close(reader->fd);
+		reader->fd = -1;
+	}
+	if (!store_find(reader->store, reader->at, &segment))
+		return STORE_END;
+	reader->fd = segment_open(reader->store->directory, segment.base, O_RDONLY, &reader->open,
+	                          &why);
+	reader->have = 0;
+	return reader->fd >= 0 ? STORE_OK : STORE_IO;
+}
+
+/* Has the buffer WANTED bytes at the position, or all up to the segment's end? */
+static enum store_status buffered(struct store_reader *reader, size_t wanted, size_t *have)
+{
+	uint64_t end = reader->open.base + reader->open.size;
+	uint64_t left = end - reader->at;
+
+	if (wanted > left)
+		wanted = (size_t)left;
+	if (reader->have == 0 || reader->at < reader->start ||
+	    reader->at + wanted > reader->start + reader->have) {
+		size_t length = left < READ_BUFFER ? (size_t)left : READ_BUFFER;
+		ssize_t got = disk_read(reader->fd, reader->buffer, length,
+		                        reader->at - reader->open.base);
+		if (got < 0)
+			return STORE_IO;
+		reader->start = reader->at;
+		reader->have = (size_t)got;
+	}
+	*have = (size_t)(reader->start + reader->have - reader->at);
+	return STORE_OK;
+}
+
+static bool all_zero(const unsigned char *bytes, size_t length)
+{
+	for (size_t i = 0; i < length; i++)
+		if (bytes[i] != 0)
+			return false;
+	return true;
+}
+
+/* What is left of a segment is too little for a record: go to the next one, if there is one. */
+static bool skip_rest(struct store_reader *reader)
+{
+	uint64_t end = reader->open.base + reader->open.size;
+	struct segment next;
+	size_t have;
+
+	if (buffered(reader, JOURNAL_RECORD_MIN, &have) != STORE_OK ||
+	    !all_zero(reader->buffer + (reader->at - reader->start), (size_t)(end - reader->at)) ||
+	    !store_find(reader->store, end, &next))
+		return false;
+	reader->at = end + SEGMENT_HEAD;
+	return true;
+}
+
+static enum store_status skip_ends(struct store_reader *reader)
+{
+	enum store_status status;
+
+	/* A position at a segment's very end means the next one's first record. */
+	struct segment here;
+	if (store_find(reader->store, reader->at, &here) && here.base == reader->at)
+		reader->at += SEGMENT_HEAD;
+	while ((status = enter(reader)) == STORE_OK &&
+	       reader->open.base + reader->open.size - reader->at < JOURNAL_RECORD_MIN)
+		if (!skip_rest(reader))
+			return STORE_END;
+	return status;
+}
+
+enum store_status store_next(struct store_reader *reader, const struct record_head **record)
+{
+	size_t have = 0;
+	uint64_t before = reader->at;
+	enum store_status status = skip_ends(reader);
+
+	if (status == STORE_OK)
+		status = buffered(reader, JOURNAL_RECORD_MAX, &have);
+	if (status == STORE_OK) {
+		const void *at = reader->buffer + (reader->at - reader->start);
+		size_t length = record_check(at, have, reader->at, reader->store->key);
+		if (length != 0) {
+			*record = at;
+			reader->at += length;
+			return STORE_OK;
+		}
+		status = STORE_END;
+	}
+	/* Nothing was taken: the tail is where the last record ended. */
+	reader->at = before;
+	return status;
+}
+
+/* Is there a sound record in the buffer, from OFFSET on, whose durable mark is beyond AT? */
+static bool find_witness(struct store_reader *reader, uint64_t at, uint64_t *witness)
+{
+	size_t offset = (size_t)(reader->at - reader->start);
+
+	for (; offset + JOURNAL_RECORD_MIN <= reader->have; offset += 8) {
+		const struct record_head *head = (const void *)(reader->buffer + offset);
+		uint64_t lsn = reader->start + offset;
+		if (head->lsn == lsn && head->durable > at &&
+		    record_check(head, reader->have - offset, lsn, reader->store->key) != 0) {
+			*witness = lsn;
+			return true;
+		}
+	}
+	return false;
+}
+
+static enum store_status search_segment(struct store_reader *reader, uint64_t at,
+                                        uint64_t *witness)
+{
+	uint64_t end = reader->open.base + reader->open.size;
+	size_t have;
+
+	while (end - reader->at >= JOURNAL_RECORD_MIN) {
+		reader->have = 0;
+		if (buffered(reader, READ_BUFFER, &have) != STORE_OK)
+			return STORE_IO;
+		if (find_witness(reader, at, witness))
+			return STORE_CORRUPT;
+		if (reader->at + have >= end)
+			break;
+		/* Overlap, so that a record across two buffers is seen whole in one. */
+		reader->at += have - JOURNAL_RECORD_MAX;
+	}
+	reader->at = end;
+	return STORE_OK;
+}
+
+enum store_status store_torn(const struct store *store, uint64_t at, uint64_t *witness)
+{
+	struct store_reader *reader = store_replay(store, (at + 7) & ~UINT64_C(7));
+	enum store_status status;
+	struct segment here;
+
+	if (reader == NULL)
+		return STORE_IO;
+	while ((status = enter(reader)) == STORE_OK) {
+		if (store_find(store, reader->at, &here) && here.base == reader->at)
+			reader->at += SEGMENT_HEAD;
+		status = search_segment(reader, at, witness);
+		if (status != STORE_OK)
+			break;
+	}
+	int error = errno;
+	store_reader_close(reader);
+	errno = error;
+	return status == STORE_END ? STORE_OK : status;
+}
+
+static int zero_block(int fd, uint64_t offset, size_t length, unsigned char *buffer)
+{
+	ssize_t got = disk_read(fd, buffer, length, offset);
+
+	if (got < 0)
+		return -1;
+	return all_zero(buffer, (size_t)got) ? 0 : disk_zero(fd, offset, (uint64_t)got);
+}
+
+/* Only what is not zero already is written: a clean start writes nothing. */
+static int zero_segment(const struct store *store, const struct segment *segment, uint64_t from)
+{
+	static unsigned char buffer[65536];
+	struct segment checked;
+	const char *why;
+	int fd = segment_open(store->directory, segment->base, O_RDWR, &checked, &why);
+	int result = fd < 0 ? -1 : 0;
+
+	for (uint64_t at = from - segment->base; result == 0 && at < segment->size;) {
+		size_t part = sizeof buffer;
+		if (segment->size - at < part)
+			part = (size_t)(segment->size - at);
+		result = zero_block(fd, at, part, buffer);
+		at += part;
+	}
+	if (result == 0)
+		result = disk_fdatasync(fd);
+	if (fd >= 0 && disk_close(fd) != 0)
+		result = -1;
+	return result;
+}
+
+int store_cut(struct store *store, uint64_t at)
+{
+	for (size_t i = 0; i < store->count; i++) {
+		const struct segment *segment = &store->segment[i];
+		uint64_t from = segment->base + SEGMENT_HEAD;
+		if (at >= segment->base + segment->size)
+			continue;
+		if (zero_segment(store, segment, at > from ? at : from) != 0)
+			return -1;
+	}
+	return 0;
+}
