@@ -70,22 +70,33 @@ static int take(struct region *region, pthread_mutex_t *mutex, uint32_t number)
 	return wait_for(region, mutex, number);
 }
 
+/* The lock of a dead owner: usable once repaired, else never again. */
+static bool inherit(struct region *region, pthread_mutex_t *mutex, uint32_t number)
+{
+	if (repair_lock(region, number) && pthread_mutex_consistent(mutex) == 0)
+		return true;
+	/* Unlocked without being consistent, it stays unrecoverable: on purpose. */
+	atomic_store(&region->header->poisoned, 1);
+	pthread_mutex_unlock(mutex);
+	return false;
+}
+
 bool lock_acquire(struct region *region, uint32_t number)
 {
 	pthread_mutex_t *mutex = &region->locks[number].mutex;
 	int error = take(region, mutex, number);
 
-	if (error == 0)
-		return true;
 	if (error == EOWNERDEAD) {
-		if (repair_lock(region, number) && pthread_mutex_consistent(mutex) == 0)
-			return true;
-		/* Unlocked without being consistent, it stays unrecoverable: on purpose. */
+		if (!inherit(region, mutex, number))
+			return false;
+	} else if (error != 0) {
 		atomic_store(&region->header->poisoned, 1);
-		pthread_mutex_unlock(mutex);
 		return false;
 	}
-	atomic_store(&region->header->poisoned, 1);
+	/* What one stripe's repair found wrong may be wrong behind every other lock. */
+	if (!region_poisoned(region))
+		return true;
+	pthread_mutex_unlock(mutex);
 	return false;
 }
 

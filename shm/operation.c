@@ -11,20 +11,52 @@ static struct operation_area *own_area(const struct region *region)
 	return &region->processes[region->slot].area;
 }
 
+/* With every stripe held that the area names.  From here on it may be written anew. */
+static void clear(struct operation_area *area)
+{
+	atomic_store_explicit(&area->commit, 0, memory_order_release);
+	/* What the next operation writes must not be seen beside this one's commit (repair.c). */
+	atomic_thread_fence(memory_order_release);
+}
+
+/* Takes all of the COUNT locks, which ascend, or none.  Taking one repairs it. */
+static bool acquire_all(struct region *region, const uint32_t *lock, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		if (lock_acquire(region, lock[i]))
+			continue;
+		while (i-- > 0)
+			lock_release(region, lock[i]);
+		return false;
+	}
+	return true;
+}
+
+static void release_all(struct region *region, const uint32_t *lock, uint32_t count)
+{
+	while (count-- > 0)
+		lock_release(region, lock[count]);
+}
+
+/*
+ * Only with all of its stripes held at once does an area stop counting, as with a live owner:
+ * else one who repairs a stripe for a later death could be reading it while it is written anew.
+ */
 bool operation_adopt(struct region *region)
 {
 	struct operation_area *area = own_area(region);
 
 	if (atomic_load_explicit(&area->commit, memory_order_acquire) != 0) {
-		for (uint32_t i = 0; i < area->locks; i++) {
-			if (!lock_acquire(region, area->lock[i]))
-				return false;
-			lock_release(region, area->lock[i]);
-		}
-		if (!lock_acquire(region, region->ring_lock))
+		if (!acquire_all(region, area->lock, area->locks))
 			return false;
-		lock_release(region, region->ring_lock);
-		atomic_store_explicit(&area->commit, 0, memory_order_release);
+		bool ring = lock_acquire(region, region->ring_lock);
+		if (ring) {
+			lock_release(region, region->ring_lock);
+			clear(area);
+		}
+		release_all(region, area->lock, area->locks);
+		if (!ring)
+			return false;
 	}
 	area->locks = 0;
 	area->images = 0;
@@ -58,15 +90,10 @@ bool operation_lock(struct region *region, const uint32_t *stripes, uint32_t cou
 		memcpy(area->lock, stripes, count * sizeof *stripes);
 	area->locks = sort_unique(area->lock, count);
 	area->images = 0;
-	for (uint32_t i = 0; i < area->locks; i++) {
-		if (lock_acquire(region, area->lock[i]))
-			continue;
-		while (i-- > 0)
-			lock_release(region, area->lock[i]);
-		area->locks = 0;
-		return false;
-	}
-	return true;
+	if (acquire_all(region, area->lock, area->locks))
+		return true;
+	area->locks = 0;
+	return false;
 }
 
 void *operation_stage(struct region *region, void *cell, uint32_t stripe, size_t length)
@@ -83,8 +110,8 @@ void *operation_stage(struct region *region, void *cell, uint32_t stripe, size_t
 }
 
 /* Writes the record to its place and says in the area what the commit will mean. */
-static void prepare(struct region *region, struct operation_area *area, uint64_t lsn,
-                    void *record, size_t length, uint32_t events)
+static void prepare(struct region *region, struct operation_area *area, uint64_t lsn, void *record,
+                    size_t length, uint32_t events)
 {
 	struct region_marks *marks = &region->header->marks;
 	uint64_t durable = atomic_load_explicit(&marks->durable, memory_order_relaxed);
@@ -123,7 +150,7 @@ enum ring_status operation_commit(struct region *region, void *record, size_t le
 	atomic_store_explicit(&marks->tail, area->new_tail, memory_order_release);
 	lock_release(region, region->ring_lock);
 	apply_all(region, area, *lsn);
-	atomic_store_explicit(&area->commit, 0, memory_order_release);
+	clear(area);
 	return RING_OK;
 }
 
@@ -131,8 +158,7 @@ void operation_unlock(struct region *region)
 {
 	struct operation_area *area = own_area(region);
 
-	for (uint32_t i = area->locks; i-- > 0;)
-		lock_release(region, area->lock[i]);
+	release_all(region, area->lock, area->locks);
 	area->locks = 0;
 	area->images = 0;
 }

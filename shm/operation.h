@@ -18,8 +18,9 @@
  * of these locks, gets EOWNERDEAD, and finishes that lock's share (repair.c).  Shares are
  * idempotent: the tail only grows, a cell is copied only while its LSN is below the
  * operation's, and the cell's LSN is stored last.  A share finished late cannot undo newer
- * work for the same reason.  The area is used again only after every lock that it names
- * has been acquired once (operation_adopt).
+ * work for the same reason.  An area stops counting, by its owner or by the next owner of its
+ * slot (operation_adopt), only while all stripes that it names are held at once: so nobody
+ * repairs from an area that is being written anew.
  */
 #ifndef TALLYD_SHM_OPERATION_H
 #define TALLYD_SHM_OPERATION_H

@@ -9,11 +9,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define ROLE_MAX    32	 /* bytes with NUL */
+#define ROLE_MAX    32   /* bytes with NUL */
 #define MESSAGE_MAX 2048 /* bytes of a formatted message with NUL; more is cut */
 #define PATH_SIZE   4096 /* bytes of a file's path with NUL */
-#define PREFIX_MAX  128	 /* bytes before the message */
-#define CUT	    " [cut]"
+#define PREFIX_MAX  128  /* bytes before the message */
+#define CUT         " [cut]"
 
 /* Escaped, every byte of a message takes four at most. */
 #define LINE_MAX_BYTES (PREFIX_MAX + 4 * MESSAGE_MAX + sizeof(CUT) + 1)
@@ -23,13 +23,35 @@ static char role[ROLE_MAX] = "master";
 static char path[PATH_SIZE];
 static int target = STDERR_FILENO;
 static bool to_syslog;
+static bool no_stderr;
+
+static struct {
+	bool given;
+	uid_t user;
+	gid_t group;
+} owner;
 
 static const char *const level_names[] = {"error", "warning", "notice", "info", "debug"};
 static const int priorities[] = {LOG_ERR, LOG_WARNING, LOG_NOTICE, LOG_INFO, LOG_DEBUG};
 
+/* 0, or -1 with errno. */
+static int hand_over(int fd)
+{
+	if (!owner.given || geteuid() != 0)
+		return 0;
+	return fchown(fd, owner.user, owner.group);
+}
+
 static int open_file(const char *name)
 {
-	return open(name, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+	int fd = open(name, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+
+	if (fd == -1 || hand_over(fd) == 0)
+		return fd;
+	int reason = errno;
+	close(fd);
+	errno = reason;
+	return -1;
 }
 
 /* Ends the use of what the log went to before; never of stderr. */
@@ -48,11 +70,11 @@ int log_open(const char *name)
 {
 	int fd;
 
-	if (strcmp(name, "stderr") == 0) {
+	if (strcmp(name, "stderr") == 0 && !no_stderr) {
 		leave_target();
 		return 0;
 	}
-	if (strcmp(name, "syslog") == 0) {
+	if (strcmp(name, "syslog") == 0 || strcmp(name, "stderr") == 0) {
 		leave_target();
 		openlog("tallyd", LOG_PID | LOG_NDELAY, LOG_DAEMON);
 		to_syslog = true;
@@ -86,6 +108,19 @@ int log_reopen(void)
 	close(fd);
 	errno = reason;
 	return result == -1 ? -1 : 0;
+}
+
+int log_set_owner(uid_t user, gid_t group)
+{
+	owner.given = true;
+	owner.user = user;
+	owner.group = group;
+	return path[0] == '\0' ? 0 : hand_over(target);
+}
+
+void log_leave_stderr(void)
+{
+	no_stderr = true;
 }
 
 void log_set_level(enum log_level level)

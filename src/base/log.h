@@ -8,8 +8,15 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
-enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_NOTICE, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
+enum log_level {
+	LOG_LEVEL_ERROR,
+	LOG_LEVEL_WARNING,
+	LOG_LEVEL_NOTICE,
+	LOG_LEVEL_INFO,
+	LOG_LEVEL_DEBUG
+};
 
 /*
  * Directs the log: "stderr", "syslog", or a file's absolute path (opened O_APPEND, created 0640).
@@ -19,6 +26,16 @@ int log_open(const char *target);
 
 /* Opens the file anew (after rotation).  0, or -1 with errno and the old one kept. */
 int log_reopen(void);
+
+/*
+ * Gives every file that log_open or log_reopen opens from now on to USER and GROUP, if this
+ * process is root: so that a child that has dropped its privileges can open it again.  Of the
+ * file that is open now: 0, or -1 with errno.
+ */
+int log_set_owner(uid_t user, gid_t group);
+
+/* From now on "stderr" means "syslog", because stderr is /dev/null. */
+void log_leave_stderr(void);
 
 void log_set_level(enum log_level level);
 

@@ -193,6 +193,7 @@ int family_worker(struct family *family, unsigned number, const struct config *c
 	pid_t pid = give_birth(family, (uint32_t)slot, &child, "tallyd-worker");
 	if (pid == 0) {
 		close(ready[0]);
+		listen_keep(listeners);
 		_exit(serve(family, (uint32_t)slot, config, listeners, ready[1]));
 	}
 	int error = errno;
@@ -211,8 +212,10 @@ int family_journal(struct family *family, const struct config *config)
 	                                          .wake_fds = family->wake_fds};
 	pid_t pid = give_birth(family, FAMILY_JOURNAL_SLOT, &child, "tallyd-journal");
 
-	if (pid == 0)
+	if (pid == 0) {
+		listen_keep(NULL);
 		_exit(journal_run(family->region, FAMILY_JOURNAL_SLOT, &settings));
+	}
 	return pid < 0 ? -1 : FAMILY_JOURNAL_SLOT;
 }
 
@@ -221,9 +224,11 @@ int family_snapshot(struct family *family)
 	const struct child child = {.role = ROLE_SNAPSHOT, .ready_fd = -1};
 	pid_t pid = give_birth(family, FAMILY_SNAPSHOT_SLOT, &child, "tallyd-snap");
 
-	if (pid == 0)
+	if (pid == 0) {
+		listen_keep(NULL);
 		_exit(snapshotter_run(family->region, FAMILY_SNAPSHOT_SLOT,
 		                      family->instance->snapshots));
+	}
 	return pid < 0 ? -1 : FAMILY_SNAPSHOT_SLOT;
 }
 

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "../../shm/counter.h"
+#include "../../shm/lock.h"
 #include "../../shm/region.h"
 #include "../../shm/ring.h"
 #include "../../shm/wake.h"
@@ -309,18 +310,43 @@ static int resume_seal(struct journal *journal)
 	return 0;
 }
 
-/* Goes on where the last writer had come: from the durable mark, or, with sync interval, from
- * what is in the page cache, which the ring may have given up. */
-static void resume_position(struct journal *journal)
+/* The client events among the records FROM .. TO of the ring. */
+static uint64_t count_events(const struct region *region, uint64_t from, uint64_t to)
+{
+	uint64_t events = 0;
+	struct record_head head;
+
+	for (uint64_t at = from; at < to; at += head.length) {
+		at = next_record(region, at);
+		if (at >= to)
+			break;
+		ring_read(region, at, &head, offsetof(struct record_head, lsn));
+		events += head.type == RECORD_EVENT ? 1 : 0;
+	}
+	return events;
+}
+
+/*
+ * Goes on where the last writer had come: from the durable mark, or, with sync interval, from
+ * what is in the page cache, which the ring may have given up.  It may have died between any two
+ * marks: the events are counted anew from the tail's, which belong together.
+ */
+static bool resume_position(struct journal *journal)
 {
 	struct region_marks *marks = journal->marks;
 	uint64_t released = atomic_load(&marks->released);
 	uint64_t durable = atomic_load(&marks->durable);
 
+	if (!lock_acquire(journal->region, lock_ring(journal->region)))
+		return false;
+	uint64_t tail = atomic_load(&marks->tail);
+	uint64_t events = atomic_load(&marks->events);
+	lock_release(journal->region, lock_ring(journal->region));
 	journal->position = released > durable ? released : durable;
-	journal->events = atomic_load(&marks->released_events);
+	journal->events = events - count_events(journal->region, journal->position, tail);
 	journal->active_us = journal->synced_us = journal->window_us = clock_monotonic_us();
 	journal->window_events = journal->events;
+	return true;
 }
 
 static int start(struct journal *journal, uint32_t slot)
@@ -338,11 +364,16 @@ static int start(struct journal *journal, uint32_t slot)
 	}
 	if (store_claim(journal->store, journal->settings->segment_size) != 0)
 		return fail(journal, "claiming");
-	resume_position(journal);
+	if (!resume_position(journal))
+		return JOURNAL_EXIT_POISONED;
 	if (resume_seal(journal) != 0)
 		return fail(journal, "reading back");
 	journal->extender = extender_start(journal->store, journal->region, journal->position);
-	return journal->extender == NULL ? fail(journal, "starting a thread") : 0;
+	if (journal->extender == NULL)
+		return fail(journal, "starting a thread");
+	/* What was durable before the last writer could say so. */
+	release(journal);
+	return 0;
 }
 
 int journal_run(struct region *region, uint32_t slot, const struct journal_settings *settings)
@@ -351,8 +382,7 @@ int journal_run(struct region *region, uint32_t slot, const struct journal_setti
 	                          .marks = region_marks(region),
 	                          .live = region_settings(region),
 	                          .counters = counter_set(region, slot),
-	                          .settings = settings,
-	                          .marked = true};
+	                          .settings = settings};
 	bool finished = false;
 	int status;
 

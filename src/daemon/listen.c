@@ -131,6 +131,24 @@ static const char *remedy(int reason)
 	}
 }
 
+/* The descriptors of all sockets that are open here, of whatever set */
+static struct {
+	int fds[2 * CONFIG_LISTENERS_MAX]; /* two sets at a time: a reload's beside the present */
+	size_t count;
+} opened;
+
+static void note_opened(int fd)
+{
+	opened.fds[opened.count++] = fd;
+}
+
+static void note_closed(int fd)
+{
+	for (size_t i = 0; i < opened.count; i++)
+		if (opened.fds[i] == fd)
+			opened.fds[i--] = opened.fds[--opened.count];
+}
+
 /* Keeps errno. */
 static void explain(const char *address, const char *what, char *error, size_t error_size)
 {
@@ -239,6 +257,7 @@ static void unlink_own(const struct listen_socket *socket)
 static void close_socket(struct listen_socket *socket)
 {
 	unlink_own(socket);
+	note_closed(socket->fd);
 	close(socket->fd);
 }
 
@@ -262,6 +281,7 @@ static int open_socket(struct listen_socket *made, char *error, size_t error_siz
 		                 : bind(made->fd, &address.any, size);
 		if (result == 0 && listen(made->fd, (int)made->backlog) == 0) {
 			name_bound(made);
+			note_opened(made->fd);
 			return 0;
 		}
 	}
@@ -366,6 +386,30 @@ void listen_close(struct listen_set *set)
 	for (size_t i = 0; set && i < set->count; i++)
 		close_socket(&set->sockets[i]);
 	free(set);
+}
+
+static bool has_fd(const struct listen_set *set, int fd)
+{
+	for (size_t i = 0; set && i < set->count; i++)
+		if (set->sockets[i].fd == fd)
+			return true;
+	return false;
+}
+
+void listen_keep(const struct listen_set *set)
+{
+	size_t i = 0;
+
+	while (i < opened.count) {
+		int fd = opened.fds[i];
+
+		if (has_fd(set, fd)) {
+			i++;
+			continue;
+		}
+		note_closed(fd);
+		close(fd);
+	}
 }
 
 uint16_t listen_port(const struct listen_socket *socket)

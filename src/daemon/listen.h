@@ -70,6 +70,13 @@ void listen_abandon(const struct listen_set *old, struct listen_set *new_);
  */
 void listen_close(struct listen_set *set);
 
+/*
+ * In a child, right after fork(2): closes this process's descriptors of all sockets that were
+ * opened here but those of SET (NULL: of all), and removes no file.  A socket that a child held
+ * open would keep its port after a reload has given it up.
+ */
+void listen_keep(const struct listen_set *set);
+
 /* The port that a TCP socket is bound to; 0 for a unix socket. */
 uint16_t listen_port(const struct listen_socket *socket);
 

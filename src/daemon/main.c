@@ -66,8 +66,8 @@ struct startup {
 /* The lock first: nothing else may be touched beside a running instance. */
 static int acquire(struct startup *startup, const struct config *config, char *error, size_t size)
 {
-	int status = instance_open(&startup->instance, config->data_directory,
-	                           &startup->privileges, error, size);
+	int status = instance_open(&startup->instance, config->data_directory, &startup->privileges,
+	                           error, size);
 
 	if (status != 0)
 		return status;
@@ -80,6 +80,13 @@ static int acquire(struct startup *startup, const struct config *config, char *e
 	return startup->listeners != NULL ? 0 : EXIT_FAILURE;
 }
 
+static int explain_log(const struct config *config, char *error, size_t size)
+{
+	snprintf(error, size, "%.1024s: the log cannot be given to user \"%s\": %s", config->log,
+	         config->user, strerror(errno));
+	return EXIT_FAILURE;
+}
+
 static int serve(struct config *config, const struct options *options)
 {
 	static struct startup startup = {.instance.lock = -1};
@@ -89,6 +96,9 @@ static int serve(struct config *config, const struct options *options)
 	if (privileges_find(&startup.privileges, config->user, config->group, error,
 	                    sizeof error) != 0)
 		status = EXIT_USAGE;
+	else if (startup.privileges.drop &&
+	         log_set_owner(startup.privileges.uid, startup.privileges.gid) != 0)
+		status = explain_log(config, error, sizeof error);
 	else
 		status = acquire(&startup, config, error, sizeof error);
 	if (status == 0) {
@@ -103,14 +113,6 @@ static int serve(struct config *config, const struct options *options)
 	pidfile_remove(startup.pidfile);
 	instance_close(&startup.instance);
 	return status;
-}
-
-/* A daemon's stderr is /dev/null: its log goes where one is read. */
-static const char *log_target(const struct config *config, const struct options *options)
-{
-	if (!options->foreground && strcmp(config->log, "stderr") == 0)
-		return "syslog";
-	return config->log;
 }
 
 static int run(const struct options *options)
@@ -130,7 +132,9 @@ static int run(const struct options *options)
 		return EXIT_FAILURE;
 	}
 	umask(077);
-	if (log_open(log_target(config, options)) != 0) {
+	if (!options->foreground)
+		log_leave_stderr();
+	if (log_open(config->log) != 0) {
 		snprintf(error, sizeof error, "%s: cannot be opened: %s", config->log,
 		         strerror(errno));
 		daemonize_failed(EXIT_USAGE, error);

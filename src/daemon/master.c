@@ -17,13 +17,13 @@
 #include "family.h"
 #include "journal.h"
 
-#define MESSAGE_SIZE     1024
-#define BACKOFF_MAX      10.0 /* seconds, of respawns */
-#define HEALTHY_S        10.0 /* alive for so long: the backoff starts again */
-#define READY_PATIENCE_S 30.0 /* for new workers to come up */
-#define KILL_GRACE_S     5.0  /* beyond drain_timeout */
-#define SNAPSHOT_RETRY_S 10.0
-#define TICK_MS          1000
+#define MESSAGE_SIZE          1024
+#define BACKOFF_MAX           10.0 /* seconds, of respawns */
+#define HEALTHY_S             10.0 /* alive for so long: the backoff starts again */
+#define READY_PATIENCE_S      30.0 /* for new workers to come up */
+#define KILL_GRACE_S          5.0  /* beyond drain_timeout */
+#define SNAPSHOT_RETRY_S      10.0
+#define TICK_MS               1000
 #define WORKER_JOURNAL_FAILED 71
 #define CHILD_POISONED        70
 
@@ -182,7 +182,8 @@ static void fill_workers(struct master *master)
 		struct seat *seat = &master->worker[i];
 		if (seat->slot >= 0 || clock_monotonic_us() < seat->due_us)
 			continue;
-		seat->slot = family_worker(&master->family, i + 1, master->config, master->listeners);
+		seat->slot =
+		    family_worker(&master->family, i + 1, master->config, master->listeners);
 		if (seat->slot < 0)
 			fork_failed(seat, "worker");
 	}
@@ -206,10 +207,27 @@ static void retire(struct master *master, int slot, double drain_timeout)
 	kill(child->pid, SIGWINCH);
 }
 
+/* New workers must inherit the log that they are to write to: it changes before they are forked. */
+static int switch_log(const struct config *from, const struct config *to)
+{
+	if (strcmp(from->log, to->log) != 0 && log_open(to->log) != 0)
+		return -1;
+	log_set_level(to->log_level);
+	return 0;
+}
+
+static void switch_log_back(const struct config *from, const struct config *to)
+{
+	if (switch_log(from, to) != 0)
+		log_error("cannot go back to the log %s: %s; tallyd goes on logging here", to->log,
+		          strerror(errno));
+}
+
 static void reload_abort(struct master *master, const char *why)
 {
 	struct reload *reload = &master->reload;
 
+	switch_log_back(reload->config, master->config);
 	log_error("reload failed: %s; everything stays as it was", why);
 	for (uint32_t i = 0; i < CONFIG_WORKERS_MAX; i++)
 		if (reload->worker[i].slot >= 0)
@@ -225,7 +243,8 @@ static bool reload_fork(struct master *master)
 
 	for (uint32_t i = 0; i < config_workers(reload->config); i++) {
 		struct seat *seat = &reload->worker[i];
-		seat->slot = family_worker(&master->family, i + 1, reload->config, reload->listeners);
+		seat->slot =
+		    family_worker(&master->family, i + 1, reload->config, reload->listeners);
 		if (seat->slot < 0)
 			return false;
 		master->family.child[seat->slot].fresh = true;
@@ -245,11 +264,18 @@ static void reload_begin(struct master *master)
 		return;
 	}
 	config_restart_only(master->config, reload->config, report_restart_only);
-	if (config_keep(reload->config, master->config) != 0)
+	reload->listeners = NULL;
+	if (config_keep(reload->config, master->config) != 0) {
 		snprintf(error, sizeof error, "out of memory");
-	else
+	} else if (switch_log(master->config, reload->config) != 0) {
+		snprintf(error, sizeof error, "log: %s cannot be opened: %s", reload->config->log,
+		         strerror(errno));
+	} else {
 		reload->listeners =
 		    listen_open(reload->config, master->listeners, error, sizeof error);
+		if (reload->listeners == NULL)
+			switch_log_back(reload->config, master->config);
+	}
 	if (reload->listeners == NULL) {
 		log_error("reload failed: %s; everything stays as it was", error);
 		config_free(reload->config);
@@ -261,13 +287,6 @@ static void reload_begin(struct master *master)
 	reload->deadline_us = after(READY_PATIENCE_S);
 	if (!reload_fork(master))
 		reload_abort(master, strerror(errno));
-}
-
-static void apply_log(const struct config *old, const struct config *config)
-{
-	log_set_level(config->log_level);
-	if (strcmp(old->log, config->log) != 0 && log_open(config->log) != 0)
-		log_error("cannot log to %s: %s", config->log, strerror(errno));
 }
 
 static void reload_commit(struct master *master)
@@ -283,7 +302,6 @@ static void reload_commit(struct master *master)
 		master->family.child[master->worker[i].slot].fresh = false;
 	listen_commit(master->listeners, reload->listeners);
 	master->listeners = reload->listeners;
-	apply_log(master->config, reload->config);
 	engine_configure(&master->engine, reload->config);
 	config_free(master->config);
 	master->config = reload->config;
@@ -405,8 +423,8 @@ static struct seat *seat_of(struct master *master, int slot)
 
 static void log_death(const struct master *master, const struct child *child, int status)
 {
-	bool expected = child->leaving || master->phase > PHASE_RUNNING ||
-	                child->role == ROLE_SNAPSHOT;
+	bool expected =
+	    child->leaving || master->phase > PHASE_RUNNING || child->role == ROLE_SNAPSHOT;
 	char name[32];
 
 	family_name(child, name, sizeof name);
@@ -440,8 +458,7 @@ static void journal_ended(struct master *master, int status)
 static void worker_ended(struct master *master, const struct child *child, int status)
 {
 	if (master->phase == PHASE_STARTING && !child->ready && WIFEXITED(status) &&
-	    WEXITSTATUS(status) != CHILD_POISONED &&
-	    WEXITSTATUS(status) != WORKER_JOURNAL_FAILED) {
+	    WEXITSTATUS(status) != CHILD_POISONED && WEXITSTATUS(status) != WORKER_JOURNAL_FAILED) {
 		daemonize_failed(MASTER_EXIT_FAILED, "the workers do not start: see the log");
 		finish(master, MASTER_EXIT_FAILED);
 	}
@@ -541,7 +558,8 @@ static void note_ready(struct master *master, struct child *child)
 	if (master->phase != PHASE_STARTING)
 		return;
 	for (uint32_t i = 0; i < master->workers; i++)
-		if (master->worker[i].slot < 0 || !master->family.child[master->worker[i].slot].ready)
+		if (master->worker[i].slot < 0 ||
+		    !master->family.child[master->worker[i].slot].ready)
 			return;
 	master->phase = PHASE_RUNNING;
 	log_notice("serving with %u workers", master->workers);
@@ -568,7 +586,8 @@ static void wait_for_news(struct master *master, const sigset_t *waiting)
 	struct child *owner[REGION_PROCESSES_MAX];
 	nfds_t count = 0;
 	int ms = patience(master);
-	const struct timespec timeout = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
+	const struct timespec timeout = {.tv_sec = ms / 1000,
+	                                 .tv_nsec = (long)(ms % 1000) * 1000000};
 
 	for (uint32_t i = 0; i < REGION_PROCESSES_MAX; i++) {
 		struct child *child = &master->family.child[i];

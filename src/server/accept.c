@@ -1,0 +1,201 @@
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "../base/log.h"
+#include "accept.h"
+#include "connection.h"
+#include "slab.h"
+
+struct listening {
+	ev_io io;
+	struct acceptor *acceptor;
+	const struct protocol *protocol;
+	bool tcp;
+};
+
+struct acceptor {
+	struct worker *worker;
+	ev_timer retry;
+	bool paused;
+	bool finished;
+	size_t count;
+	struct listening listening[];
+};
+
+enum taken {
+	TAKEN_ONE,
+	TAKEN_NONE, /* nobody waits */
+	TAKEN_STOP, /* the listeners were paused */
+};
+
+static void start_all(struct acceptor *acceptor)
+{
+	for (size_t i = 0; i < acceptor->count; i++)
+		ev_io_start(acceptor->worker->loop, &acceptor->listening[i].io);
+}
+
+static void stop_all(struct acceptor *acceptor)
+{
+	for (size_t i = 0; i < acceptor->count; i++)
+		ev_io_stop(acceptor->worker->loop, &acceptor->listening[i].io);
+	ev_timer_stop(acceptor->worker->loop, &acceptor->retry);
+}
+
+/*
+ * A full place is freed by a connection that closes.  Descriptors and the system's memory can
+ * also be freed by others, so then a timer tries again.
+ */
+static void pause_all(struct acceptor *acceptor, const char *detail, bool retry)
+{
+	struct worker *worker = acceptor->worker;
+	stop_all(acceptor);
+	acceptor->paused = true;
+	if (retry)
+		ev_timer_again(worker->loop, &acceptor->retry);
+	counter_add(worker->server->counters, COUNTER_ACCEPT_PAUSES, 1);
+	refusal_note(&worker->refusals, REFUSAL_PAUSED, worker->now, detail);
+}
+
+void acceptor_resume(struct acceptor *acceptor)
+{
+	if (!acceptor || !acceptor->paused || acceptor->finished)
+		return;
+	acceptor->paused = false;
+	ev_timer_stop(acceptor->worker->loop, &acceptor->retry);
+	start_all(acceptor);
+}
+
+static void on_retry(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	(void)loop;
+	(void)events;
+	acceptor_resume(timer->data);
+}
+
+static enum taken accept_failed(struct acceptor *acceptor)
+{
+	switch (errno) {
+	case EAGAIN:
+		return TAKEN_NONE;
+	case EMFILE:
+	case ENFILE:
+	case ENOBUFS:
+	case ENOMEM:
+		pause_all(acceptor, strerror(errno), true);
+		return TAKEN_STOP;
+	default:
+		/* The error of one connection that is gone already (accept(2), "Error handling").
+		 */
+		return TAKEN_ONE;
+	}
+}
+
+static enum taken take_one(struct listening *listening)
+{
+	struct worker *worker = listening->acceptor->worker;
+	if (slab_used(worker->slab) >= worker->settings->max_connections) {
+		pause_all(listening->acceptor, "max_connections are open", false);
+		return TAKEN_STOP;
+	}
+	struct sockaddr_storage peer = {.ss_family = AF_UNSPEC};
+	socklen_t length = sizeof(peer);
+	int fd = accept4(listening->io.fd, (struct sockaddr *)&peer, &length,
+	                 SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (fd < 0)
+		return accept_failed(listening->acceptor);
+	if (listening->tcp)
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+	if (!connection_open(worker, fd, listening->protocol, (struct sockaddr *)&peer))
+		close(fd);
+	return TAKEN_ONE;
+}
+
+static void take(struct listening *listening, unsigned most)
+{
+	for (unsigned i = 0; i < most; i++) {
+		if (take_one(listening) != TAKEN_ONE)
+			return;
+	}
+}
+
+static void on_acceptable(struct ev_loop *loop, ev_io *io, int events)
+{
+	(void)loop;
+	(void)events;
+	take(io->data, ACCEPT_BATCH);
+}
+
+static bool prepare(struct listening *listening, const struct server_listener *source)
+{
+	int domain = 0;
+	listening->protocol = protocol_find(source->protocol);
+	if (!listening->protocol) {
+		log_error("listener %s: there is no protocol \"%s\"; use \"http\"", source->address,
+		          source->protocol);
+		return false;
+	}
+	if (getsockopt(source->fd, SOL_SOCKET, SO_DOMAIN, &domain, &(socklen_t){sizeof(domain)}) <
+	    0) {
+		log_error("listener %s: %m; the daemon must hand over a listening socket",
+		          source->address);
+		return false;
+	}
+	listening->tcp = domain == AF_INET || domain == AF_INET6;
+	ev_io_init(&listening->io, on_acceptable, source->fd, EV_READ);
+	listening->io.data = listening;
+	return true;
+}
+
+struct acceptor *acceptor_new(struct worker *worker)
+{
+	size_t count = worker->server->listener_count;
+	struct acceptor *acceptor =
+	    calloc(1, sizeof(*acceptor) + count * sizeof(acceptor->listening[0]));
+	if (!acceptor) {
+		log_error("cannot prepare %zu listeners: %m", count);
+		return NULL;
+	}
+	acceptor->worker = worker;
+	acceptor->count = count;
+	ev_timer_init(&acceptor->retry, on_retry, 0, ACCEPT_RETRY);
+	acceptor->retry.data = acceptor;
+	for (size_t i = 0; i < count; i++) {
+		acceptor->listening[i].acceptor = acceptor;
+		if (!prepare(&acceptor->listening[i], &worker->server->listeners[i])) {
+			free(acceptor);
+			return NULL;
+		}
+	}
+	return acceptor;
+}
+
+void acceptor_free(struct acceptor *acceptor)
+{
+	free(acceptor);
+}
+
+void acceptor_start(struct acceptor *acceptor)
+{
+	start_all(acceptor);
+}
+
+void acceptor_finish(struct acceptor *acceptor, bool backlog)
+{
+	if (acceptor->finished)
+		return;
+	stop_all(acceptor);
+	acceptor->finished = true;
+	for (size_t i = 0; i < acceptor->count; i++) {
+		struct listening *listening = &acceptor->listening[i];
+		if (backlog)
+			take(listening, ACCEPT_BACKLOG);
+		ev_io_stop(acceptor->worker->loop, &listening->io);
+		close(listening->io.fd);
+	}
+	ev_timer_stop(acceptor->worker->loop, &acceptor->retry);
+}

@@ -1,0 +1,192 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../base/log.h"
+#include "../wire/text.h"
+#include "access_log.h"
+
+#define TIME_ROOM 24 /* a space, the digits of a 64-bit number, a newline */
+
+struct waiting {
+	uint64_t lsn;
+	double started;
+	size_t length;
+	char line[ACCESS_LOG_TEXT];
+};
+
+struct access_log {
+	int fd;
+	char *path;
+	size_t first; /* of waiting[], a ring */
+	size_t count;
+	size_t length; /* of buffer */
+	uint64_t date_second;
+	char date[32]; /* "10/Oct/2000:13:55:36 +0000" */
+	char buffer[ACCESS_LOG_BUFFER];
+	struct waiting waiting[ACCESS_LOG_WAITING];
+};
+
+static int open_file(const char *path)
+{
+	return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+}
+
+struct access_log *access_log_open(const char *path)
+{
+	struct access_log *log = calloc(1, sizeof(*log));
+	if (!log)
+		return NULL;
+	log->path = strdup(path);
+	log->fd = log->path ? open_file(path) : -1;
+	if (log->fd < 0) {
+		int error = errno;
+		free(log->path);
+		free(log);
+		errno = error;
+		return NULL;
+	}
+	return log;
+}
+
+int access_log_reopen(struct access_log *log)
+{
+	access_log_flush(log);
+	int fd = open_file(log->path);
+	if (fd < 0)
+		return -1;
+	close(log->fd);
+	log->fd = fd;
+	return 0;
+}
+
+void access_log_flush(struct access_log *log)
+{
+	size_t done = 0;
+	while (done < log->length) {
+		ssize_t written = write(log->fd, log->buffer + done, log->length - done);
+		if (written < 0 && errno == EINTR)
+			continue;
+		if (written <= 0) {
+			static struct log_limit limit;
+			uint64_t count;
+			struct timespec now;
+			clock_gettime(CLOCK_MONOTONIC, &now);
+			if (log_limited(&limit, (double)now.tv_sec, &count))
+				log_warning("access log %s: %s; lines are lost until it can be "
+				            "written again",
+				            log->path, strerror(errno));
+			break;
+		}
+		done += (size_t)written;
+	}
+	log->length = 0;
+}
+
+bool access_log_pending(const struct access_log *log)
+{
+	return log->length > 0;
+}
+
+/* Moves the oldest waiting line to the buffer, with its time. */
+static void finish_first(struct access_log *log, double now)
+{
+	struct waiting *waiting = &log->waiting[log->first];
+	if (log->length + waiting->length + TIME_ROOM > sizeof(log->buffer))
+		access_log_flush(log);
+	struct text text;
+	text_init(&text, log->buffer + log->length, sizeof(log->buffer) - log->length);
+	text_bytes(&text, waiting->line, waiting->length);
+	double seconds = now > waiting->started ? now - waiting->started : 0;
+	text_unsigned(&text, (uint64_t)(seconds * 1e6));
+	text_literal(&text, "\n");
+	log->length += text.length;
+	log->first = (log->first + 1) % ACCESS_LOG_WAITING;
+	log->count--;
+}
+
+void access_log_release(struct access_log *log, uint64_t released, double now)
+{
+	while (log->count) {
+		uint64_t lsn = log->waiting[log->first].lsn;
+		if (lsn != 0 && lsn >= released)
+			return;
+		finish_first(log, now);
+	}
+}
+
+void access_log_close(struct access_log *log)
+{
+	if (!log)
+		return;
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	while (log->count)
+		finish_first(log, (double)now.tv_sec + (double)now.tv_nsec / 1e9);
+	access_log_flush(log);
+	close(log->fd);
+	free(log->path);
+	free(log);
+}
+
+/* Quotes, backslashes and all but printable ASCII become \xNN: a line stays one line. */
+static void write_escaped(struct text *text, const char *bytes, size_t length)
+{
+	static const char digits[] = "0123456789ABCDEF";
+	for (size_t i = 0; i < length; i++) {
+		unsigned char byte = (unsigned char)bytes[i];
+		if (byte >= 0x20 && byte < 0x7f && byte != '"' && byte != '\\') {
+			text_bytes(text, &bytes[i], 1);
+			continue;
+		}
+		char escape[4] = {'\\', 'x', digits[byte >> 4], digits[byte & 15]};
+		text_bytes(text, escape, sizeof(escape));
+	}
+}
+
+static void write_date(struct access_log *log, struct text *text, uint64_t unix_seconds)
+{
+	if (unix_seconds != log->date_second || !log->date[0]) {
+		static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+		time_t seconds = (time_t)unix_seconds;
+		struct tm utc;
+		gmtime_r(&seconds, &utc);
+		/* The month's name must not follow the locale. */
+		size_t day = strftime(log->date, sizeof(log->date), "%d/", &utc);
+		memcpy(log->date + day, months + 3 * utc.tm_mon, 3);
+		strftime(log->date + day + 3, sizeof(log->date) - day - 3, "/%Y:%H:%M:%S +0000",
+		         &utc);
+		log->date_second = unix_seconds;
+	}
+	text_string(text, log->date);
+}
+
+void access_log_add(struct access_log *log, const struct access_entry *entry, uint64_t unix_seconds,
+                    double now)
+{
+	if (log->count == ACCESS_LOG_WAITING)
+		finish_first(log, now);
+	struct waiting *waiting = &log->waiting[(log->first + log->count++) % ACCESS_LOG_WAITING];
+	waiting->lsn = entry->lsn;
+	waiting->started = entry->started;
+
+	/* The request is cut so that what follows it always fits. */
+	struct text text;
+	text_init(&text, waiting->line, ACCESS_LOG_TEXT - 64);
+	text_string(&text, entry->peer);
+	text_literal(&text, " - - [");
+	write_date(log, &text, unix_seconds);
+	text_literal(&text, "] \"");
+	write_escaped(&text, entry->request, entry->request_length);
+	text.capacity = ACCESS_LOG_TEXT;
+	text.full = false;
+	text_literal(&text, "\" ");
+	text_unsigned(&text, entry->status);
+	text_literal(&text, " ");
+	text_unsigned(&text, entry->bytes);
+	text_literal(&text, " ");
+	waiting->length = text.length;
+}

@@ -1,0 +1,576 @@
+#include <errno.h>
+#include <math.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "accept.h"
+#include "connection.h"
+#include "release.h"
+#include "slab.h"
+
+#define TIMER_SLACK 0.001 /* seconds; a timer may fire so much before our own clock */
+
+/* --- worker->again: those that go on in the next turn --- */
+
+static void again_push(struct connection *connection)
+{
+	struct connection_list *again = &connection->worker->again;
+	if (connection->queued)
+		return;
+	connection->queued = true;
+	connection->again_next = NULL;
+	connection->again_previous = again->last;
+	if (again->last)
+		again->last->again_next = connection;
+	else
+		again->first = connection;
+	again->last = connection;
+	ev_idle_start(connection->worker->loop, &connection->worker->unfinished);
+}
+
+static void again_remove(struct connection *connection)
+{
+	struct connection_list *again = &connection->worker->again;
+	if (!connection->queued)
+		return;
+	connection->queued = false;
+	if (connection->again_previous)
+		connection->again_previous->again_next = connection->again_next;
+	else
+		again->first = connection->again_next;
+	if (connection->again_next)
+		connection->again_next->again_previous = connection->again_previous;
+	else
+		again->last = connection->again_previous;
+	if (!again->first)
+		ev_idle_stop(connection->worker->loop, &connection->worker->unfinished);
+}
+
+/* --- deadlines --- */
+
+static bool reads(const struct connection *connection)
+{
+	return connection->lingering ||
+	       (!connection->ended && !connection->closing && !connection->blocked &&
+	        !connection->paused && connection->worker->phase < PHASE_QUITTING);
+}
+
+/* Nothing has begun and nothing waits. */
+static bool is_idle(const struct connection *connection)
+{
+	return !connection->in && !connection->out && !connection->queued && !connection->paused &&
+	       !connection->closing && connection->expect_by <= 0;
+}
+
+static double deadline(const struct connection *connection)
+{
+	double due = INFINITY;
+	if (connection->lingering || connection->paused)
+		return connection->until;
+	if (connection->stalled)
+		due = connection->progress_by;
+	if (!reads(connection))
+		return due;
+	if (connection->expect_by > 0)
+		return fmin(due, connection->expect_by);
+	return is_idle(connection) ? connection->until : due;
+}
+
+/*
+ * The timer is only moved forward: a deadline that recedes with every request must not cost
+ * two heap operations each time.
+ */
+static void arm_timer(struct connection *connection)
+{
+	double due = deadline(connection);
+	if (isinf(due))
+		return;
+	if (ev_is_active(&connection->timer) && connection->timer_due <= due)
+		return;
+	double after = fmax(due - connection->worker->now, 0);
+	ev_timer_stop(connection->worker->loop, &connection->timer);
+	ev_timer_set(&connection->timer, after, 0);
+	ev_timer_start(connection->worker->loop, &connection->timer);
+	connection->timer_due = due;
+}
+
+static void be_idle_from_now(struct connection *connection)
+{
+	/* Answers may leave during a pause, whose end is in the same place. */
+	if (connection->paused)
+		return;
+	connection->until = connection->worker->now + connection->worker->settings->idle_timeout;
+}
+
+static void note_timeout(struct connection *connection, const char *detail)
+{
+	struct worker *worker = connection->worker;
+	counter_add(worker->server->counters, COUNTER_CONNECTIONS_TIMED_OUT, 1);
+	refusal_note(&worker->refusals, REFUSAL_TIMED_OUT, worker->now, detail);
+}
+
+static void expire(struct connection *connection)
+{
+	double now = connection->worker->now + TIMER_SLACK;
+	if (connection->paused) {
+		connection->paused = false;
+		be_idle_from_now(connection);
+		again_push(connection);
+		connection_settle(connection);
+	} else if (connection->stalled && connection->progress_by <= now) {
+		note_timeout(connection, "a client took none of its answers");
+		connection_cut(connection);
+	} else if (!connection->lingering && connection->expect_by > 0) {
+		note_timeout(connection, "a request was not complete in time");
+		connection->expect_by = 0;
+		connection->protocol->timed_out(connection);
+		connection_settle(connection);
+	} else {
+		connection_cut(connection);
+	}
+}
+
+static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	struct connection *connection = timer->data;
+	(void)loop;
+	(void)events;
+	if (worker_stops(connection->worker))
+		return;
+	double due = deadline(connection);
+	if (due > connection->worker->now + TIMER_SLACK)
+		arm_timer(connection);
+	else
+		expire(connection);
+}
+
+/* --- what arrives --- */
+
+static void drop_input(struct connection *connection)
+{
+	buffer_give(connection->worker->buffers, connection->in);
+	connection->in = NULL;
+	connection->in_capacity = connection->in_start = connection->in_length = 0;
+}
+
+/* Keeps the LENGTH BYTES that were not consumed, wherever they are. */
+static void keep(struct connection *connection, char *bytes, size_t length)
+{
+	if (length == 0 || connection->closing) {
+		drop_input(connection);
+		return;
+	}
+	if (!connection->in) {
+		size_t capacity;
+		connection->in = buffer_take(connection->worker->buffers, length, &capacity);
+		if (!connection->in) {
+			connection->protocol->exhausted(connection);
+			return;
+		}
+		memcpy(connection->in, bytes, length);
+		bytes = connection->in;
+		connection->in_capacity = (uint32_t)capacity;
+	}
+	connection->in_start = (uint32_t)(bytes - connection->in);
+	connection->in_length = (uint32_t)length;
+}
+
+static void serve(struct connection *connection, char *bytes, size_t length)
+{
+	connection->worker->slice_left = CONNECTION_SLICE_MAX;
+	size_t consumed = connection->protocol->arrived(connection, bytes, &length);
+	keep(connection, bytes + consumed, length - consumed);
+}
+
+/* Makes room behind what is kept.  False if there is no memory. */
+static bool widen(struct connection *connection)
+{
+	char *kept = connection->in + connection->in_start;
+	if (connection->in_start + connection->in_length < connection->in_capacity)
+		return true;
+	if (connection->in_start > 0) {
+		memmove(connection->in, kept, connection->in_length);
+		connection->in_start = 0;
+		return true;
+	}
+	size_t capacity;
+	char *wider = buffer_take(connection->worker->buffers, (size_t)connection->in_capacity * 2,
+	                          &capacity);
+	if (!wider)
+		return false;
+	memcpy(wider, kept, connection->in_length);
+	buffer_give(connection->worker->buffers, connection->in);
+	connection->in = wider;
+	connection->in_capacity = (uint32_t)capacity;
+	return true;
+}
+
+/* One read.  False if the connection is broken. */
+static bool receive(struct connection *connection)
+{
+	char *target = connection->worker->scratch;
+	size_t room = WORKER_READ_MAX;
+	if (connection->in) {
+		if (!widen(connection)) {
+			connection->protocol->exhausted(connection);
+			return true;
+		}
+		uint32_t used = connection->in_start + connection->in_length;
+		target = connection->in + used;
+		room = connection->in_capacity - used;
+	}
+	ssize_t got = recv(connection->io.fd, target, room, 0);
+	if (got < 0)
+		return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
+	if (got == 0) {
+		connection->ended = true;
+		return true;
+	}
+	be_idle_from_now(connection);
+	if (connection->in) {
+		connection->in_length += (uint32_t)got;
+		serve(connection, connection->in + connection->in_start, connection->in_length);
+	} else {
+		serve(connection, target, (size_t)got);
+	}
+	return true;
+}
+
+/* Reads and drops.  False when the client has closed, or has sent too much. */
+static bool receive_lingering(struct connection *connection)
+{
+	ssize_t got = recv(connection->io.fd, connection->worker->scratch, WORKER_READ_MAX, 0);
+	if (got < 0)
+		return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
+	connection->dropped += (uint32_t)got;
+	return got > 0 && connection->dropped < CONNECTION_LINGER_BYTES;
+}
+
+static bool receive_some(struct connection *connection)
+{
+	if (connection->lingering)
+		return receive_lingering(connection);
+	if (!reads(connection) || connection->queued)
+		return true;
+	return receive(connection);
+}
+
+static void on_io(struct ev_loop *loop, ev_io *io, int events)
+{
+	struct connection *connection = io->data;
+	(void)loop;
+	if (worker_stops(connection->worker))
+		return;
+	if (events & EV_WRITE)
+		connection->stalled = false;
+	if ((events & EV_READ) && !receive_some(connection)) {
+		connection_cut(connection);
+		return;
+	}
+	connection_settle(connection);
+}
+
+void connection_serve_again(struct worker *worker)
+{
+	struct connection *last = worker->again.last;
+	struct connection *connection;
+	while ((connection = worker->again.first) && !worker_stops(worker)) {
+		bool was_last = connection == last;
+		again_remove(connection);
+		if (connection->in && worker->phase < PHASE_QUITTING)
+			serve(connection, connection->in + connection->in_start,
+			      connection->in_length);
+		connection_settle(connection);
+		if (was_last)
+			return;
+	}
+}
+
+/* --- what leaves --- */
+
+static void drop_output(struct connection *connection)
+{
+	release_drop(connection);
+	buffer_give(connection->worker->buffers, connection->out);
+	connection->out = NULL;
+	connection->stalled = false;
+}
+
+/* One write of all that may leave.  False if the connection is broken. */
+static bool send_ready(struct connection *connection)
+{
+	struct queue *out = connection->out;
+	size_t ready = queue_ready(out);
+	if (ready == 0)
+		return true;
+	double progress_by = connection->worker->now + connection->worker->settings->write_timeout;
+	ssize_t sent = send(connection->io.fd, out->bytes + out->sent, ready, MSG_NOSIGNAL);
+	if (sent < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+		return false;
+	if (sent > 0) {
+		queue_sent(out, (size_t)sent);
+		connection->used = true;
+		connection->progress_by = progress_by;
+		be_idle_from_now(connection);
+	} else if (connection->progress_by <= connection->worker->now) {
+		/* The first time that it takes nothing: an old deadline says nothing. */
+		connection->progress_by = progress_by;
+	}
+	connection->stalled = queue_ready(out) > 0;
+	return true;
+}
+
+/* Sends what may leave, and waits for what may not.  False if the connection is broken. */
+static bool flush(struct connection *connection)
+{
+	struct queue *out = connection->out;
+	if (!out || connection->stalled)
+		return true;
+	size_t before = queue_unsent(out);
+	queue_release(out, ledger_released(connection->worker->server->ledger));
+	if (!send_ready(connection))
+		return false;
+	size_t after = queue_unsent(out);
+	if (after == 0)
+		drop_output(connection);
+	else if (queue_waits_for(out) && !connection->stalled)
+		release_hold(connection);
+	else
+		release_drop(connection);
+
+	if (connection->blocked && after < before && after < CONNECTION_OUT_MAX / 2) {
+		connection->blocked = false;
+		again_push(connection);
+	}
+	return true;
+}
+
+/* --- the end --- */
+
+static bool is_fresh(const struct connection *connection)
+{
+	return !connection->used && connection->until > connection->worker->now;
+}
+
+static bool is_finished(const struct connection *connection)
+{
+	if (connection->lingering)
+		return false;
+	if (connection->closing)
+		return !connection->out;
+	if (connection->worker->phase == PHASE_QUITTING)
+		return !connection->out || !queue_waits_for(connection->out);
+	if (connection->ended && !connection->out && !connection->queued && !connection->paused)
+		return true;
+	return connection->worker->phase == PHASE_DRAINING && is_idle(connection) &&
+	       !is_fresh(connection);
+}
+
+static void linger(struct connection *connection)
+{
+	shutdown(connection->io.fd, SHUT_WR);
+	drop_input(connection);
+	connection->lingering = true;
+	connection->until = connection->worker->now + CONNECTION_LINGER_TIME;
+}
+
+void connection_cut(struct connection *connection)
+{
+	struct worker *worker = connection->worker;
+	ev_io_stop(worker->loop, &connection->io);
+	ev_timer_stop(worker->loop, &connection->timer);
+	again_remove(connection);
+	drop_output(connection);
+	drop_input(connection);
+	close(connection->io.fd);
+	slab_give(worker->slab, connection);
+	counter_store(worker->server->counters, COUNTER_CONNECTIONS_OPEN, slab_used(worker->slab));
+	acceptor_resume(worker->acceptor);
+	if (worker->phase != PHASE_SERVING && slab_used(worker->slab) == 0)
+		worker_stop(worker, 0);
+}
+
+static void watch(struct connection *connection)
+{
+	int events = (reads(connection) ? EV_READ : 0) | (connection->stalled ? EV_WRITE : 0);
+	struct ev_loop *loop = connection->worker->loop;
+	if (events ==
+	    (ev_is_active(&connection->io) ? connection->io.events & (EV_READ | EV_WRITE) : 0))
+		return;
+	ev_io_stop(loop, &connection->io);
+	ev_io_modify(&connection->io, events);
+	if (events)
+		ev_io_start(loop, &connection->io);
+}
+
+void connection_settle(struct connection *connection)
+{
+	bool answers = connection->out != NULL;
+	if (worker_stops(connection->worker))
+		return;
+	if (!flush(connection)) {
+		connection_cut(connection);
+		return;
+	}
+	if (is_finished(connection)) {
+		/* It may be sending its next request: a reset would take the answer from it. */
+		bool polite = connection->closing ? connection->polite : answers;
+		if (!polite || connection->ended || connection->worker->phase == PHASE_QUITTING) {
+			connection_cut(connection);
+			return;
+		}
+		linger(connection);
+	}
+	watch(connection);
+	arm_timer(connection);
+}
+
+void connection_drain(struct connection *connection)
+{
+	if (connection->worker->phase >= PHASE_DRAINING && is_idle(connection)) {
+		if (!connection->used)
+			connection->until = fmin(connection->until,
+			                         connection->worker->now + CONNECTION_FRESH_TIME);
+		/* A request that is in the socket's buffer has been started. */
+		if (!receive_some(connection)) {
+			connection_cut(connection);
+			return;
+		}
+	}
+	connection_settle(connection);
+}
+
+/* --- the beginning --- */
+
+static struct peer peer_of(const struct sockaddr *address)
+{
+	struct peer peer = {.family = (uint8_t)address->sa_family};
+	if (address->sa_family == AF_INET) {
+		const struct sockaddr_in *in = (const struct sockaddr_in *)address;
+		memcpy(peer.address, &in->sin_addr, sizeof(in->sin_addr));
+	} else if (address->sa_family == AF_INET6) {
+		const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)address;
+		memcpy(peer.address, &in6->sin6_addr, sizeof(in6->sin6_addr));
+	}
+	return peer;
+}
+
+bool connection_open(struct worker *worker, int fd, const struct protocol *protocol,
+                     const struct sockaddr *peer)
+{
+	struct connection *connection = slab_take(worker->slab);
+	if (!connection)
+		return false;
+	connection->worker = worker;
+	connection->protocol = protocol;
+	connection->peer = peer_of(peer);
+	ev_io_init(&connection->io, on_io, fd, EV_READ);
+	ev_init(&connection->timer, on_timer);
+	connection->io.data = connection->timer.data = connection;
+	ev_io_start(worker->loop, &connection->io);
+	be_idle_from_now(connection);
+	arm_timer(connection);
+	counter_add(worker->server->counters, COUNTER_CONNECTIONS_ACCEPTED, 1);
+	counter_store(worker->server->counters, COUNTER_CONNECTIONS_OPEN, slab_used(worker->slab));
+	protocol->opened(connection);
+	return true;
+}
+
+/* --- for protocols --- */
+
+bool connection_may_go_on(struct connection *connection)
+{
+	struct worker *worker = connection->worker;
+	if (connection->closing || connection->paused || connection->blocked ||
+	    worker_stops(worker))
+		return false;
+	if (worker->slice_left == 0) {
+		again_push(connection);
+		return false;
+	}
+	worker->slice_left--;
+	return true;
+}
+
+void connection_expect_nothing(struct connection *connection)
+{
+	connection->expect_by = 0;
+}
+
+void connection_expect(struct connection *connection, double by)
+{
+	connection->expect_by = by;
+}
+
+/* Room for SIZE more bytes in an existing queue: where it is, or in a larger block. */
+static bool enlarge(struct connection *connection, size_t size)
+{
+	struct queue *out = connection->out;
+	size_t unsent = queue_unsent(out);
+	if (unsent + size <= out->capacity) {
+		queue_move(out, out);
+		return true;
+	}
+	size_t capacity;
+	void *block =
+	    buffer_take(connection->worker->buffers, sizeof(*out) + unsent + size, &capacity);
+	if (!block)
+		return false;
+	connection->out = queue_init(block, capacity);
+	queue_move(connection->out, out);
+	buffer_give(connection->worker->buffers, out);
+	return true;
+}
+
+enum connection_room connection_room(struct connection *connection, size_t size, struct text *text)
+{
+	struct queue *out = connection->out;
+	if (!out) {
+		size_t capacity;
+		void *block =
+		    buffer_take(connection->worker->buffers, sizeof(*out) + size, &capacity);
+		if (!block)
+			return CONNECTION_ROOM_NOTHING;
+		connection->out = queue_init(block, capacity);
+	} else if (queue_room(out) < size &&
+	           (queue_unsent(out) + size > CONNECTION_OUT_MAX || !enlarge(connection, size))) {
+		connection->blocked = true;
+		return CONNECTION_ROOM_LATER;
+	}
+	text_init(text, queue_end(connection->out), queue_room(connection->out));
+	return CONNECTION_ROOM;
+}
+
+void connection_answer(struct connection *connection, const struct text *text, uint64_t lsn)
+{
+	queue_add(connection->out, text->length, lsn);
+}
+
+void connection_last_words(struct connection *connection, const char *bytes, size_t length)
+{
+	struct queue *out = connection->out;
+	if (!out) {
+		/* The client reads, so a fresh answer fits its socket; and nothing can be kept. */
+		ssize_t ignored = send(connection->io.fd, bytes, length, MSG_NOSIGNAL);
+		(void)ignored;
+	} else if (queue_room(out) >= length) {
+		memcpy(queue_end(out), bytes, length);
+		queue_add(out, length, 0);
+	}
+	connection_close(connection, true);
+}
+
+void connection_close(struct connection *connection, bool polite)
+{
+	connection->closing = true;
+	connection->polite = polite;
+	connection->expect_by = 0;
+	connection->blocked = connection->paused = false;
+}
+
+void connection_pause(struct connection *connection, double seconds)
+{
+	connection->paused = true;
+	connection->until = connection->worker->now + seconds;
+}

@@ -1,0 +1,15 @@
+#include <string.h>
+
+#include "http_protocol.h"
+#include "protocol.h"
+
+static const struct protocol *const protocols[] = {&http_protocol};
+
+const struct protocol *protocol_find(const char *name)
+{
+	for (size_t i = 0; i < sizeof(protocols) / sizeof(protocols[0]); i++) {
+		if (strcmp(protocols[i]->name, name) == 0)
+			return protocols[i];
+	}
+	return NULL;
+}

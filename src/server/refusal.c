@@ -1,0 +1,37 @@
+#include <inttypes.h>
+
+#include "refusal.h"
+
+struct class
+{
+	enum log_level level;
+	const char *what;
+	const char *remedy;
+};
+
+static const struct class classes[REFUSAL_CLASSES] = {
+    [REFUSAL_MALFORMED] = {LOG_LEVEL_INFO, "malformed HTTP", "the client must follow RFC 9112"},
+    [REFUSAL_INVALID] = {LOG_LEVEL_INFO, "invalid events",
+                         "the answer's reason and detail tell the client what to change"},
+    [REFUSAL_TIMED_OUT] = {LOG_LEVEL_INFO, "clients too slow",
+                           "see header_timeout, body_timeout, body_rate and write_timeout"},
+    [REFUSAL_BUSY] = {LOG_LEVEL_WARNING, "out of buffer memory", "raise buffer_memory"},
+    [REFUSAL_QUEUE_FULL] = {LOG_LEVEL_WARNING, "journal queue full",
+                            "the disk is slower than the clients; see queue_events"},
+    [REFUSAL_DISK_FULL] = {LOG_LEVEL_ERROR, "disk full", "make room on the disk of the data"},
+    [REFUSAL_TABLE_FULL] = {LOG_LEVEL_ERROR, "account table full",
+                            "raise the number of accounts and restart"},
+    [REFUSAL_JOURNAL_FAILED] = {LOG_LEVEL_ERROR, "journal failed",
+                                "the disk has failed; the daemon is going down"},
+    [REFUSAL_PAUSED] = {LOG_LEVEL_WARNING, "not accepting connections",
+                        "raise max_connections or the limit of open files"},
+};
+
+void refusal_note(struct refusals *refusals, enum refusal class, double now, const char *detail)
+{
+	uint64_t count;
+	if (class == REFUSAL_NONE || !log_limited(&refusals->limits[class], now, &count))
+		return;
+	log_line(classes[class].level, "refused: %s (%" PRIu64 " since the last such line): %s; %s",
+	         classes[class].what, count, detail, classes[class].remedy);
+}

@@ -1,0 +1,35 @@
+/*
+ * What clients are refused, by class: one line in the log per class and period, however
+ * many clients provoke it.
+ */
+#ifndef TALLYD_SERVER_REFUSAL_H
+#define TALLYD_SERVER_REFUSAL_H
+
+#include "../base/log.h"
+
+enum refusal {
+	REFUSAL_NONE,
+	REFUSAL_MALFORMED,
+	REFUSAL_INVALID,
+	REFUSAL_TIMED_OUT,
+	REFUSAL_BUSY,
+	REFUSAL_QUEUE_FULL,
+	REFUSAL_DISK_FULL,
+	REFUSAL_TABLE_FULL,
+	REFUSAL_JOURNAL_FAILED,
+	REFUSAL_PAUSED, /* listeners, at a limit or out of descriptors */
+	REFUSAL_CLASSES,
+};
+
+/* Start from {0}. */
+struct refusals {
+	struct log_limit limits[REFUSAL_CLASSES];
+};
+
+/*
+ * Counts one refusal of CLASS (REFUSAL_NONE: none) at NOW (monotonic seconds), and logs the
+ * class with DETAIL (what this one was, a sentence without its full stop) if a line is due.
+ */
+void refusal_note(struct refusals *refusals, enum refusal class, double now, const char *detail);
+
+#endif

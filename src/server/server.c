@@ -1,0 +1,238 @@
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../base/log.h"
+#include "accept.h"
+#include "connection.h"
+#include "drain.h"
+#include "release.h"
+#include "server.h"
+#include "slab.h"
+#include "worker.h"
+
+void worker_stop(struct worker *worker, int status)
+{
+	if (worker_stops(worker))
+		return;
+	worker->exit_status = status;
+	ev_break(worker->loop, EVBREAK_ALL);
+}
+
+const char *worker_date(struct worker *worker)
+{
+	uint64_t second = (uint64_t)ev_now(worker->loop);
+	if (second != worker->date_second) {
+		reply_date(worker->date, second);
+		worker->date_second = second;
+	}
+	return worker->date;
+}
+
+/* --- the turns of the loop --- */
+
+static void read_clock(struct worker *worker)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	worker->now = (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static void on_turn_begins(struct ev_loop *loop, ev_check *check, int events)
+{
+	struct worker *worker = check->data;
+	(void)loop;
+	(void)events;
+	read_clock(worker);
+	connection_serve_again(worker);
+}
+
+static void log_turn_ends(struct worker *worker)
+{
+	ev_timer *timer = &worker->access_log_timer;
+	access_log_release(worker->access_log, ledger_released(worker->server->ledger),
+	                   worker->now);
+	if (ev_is_active(timer) || !access_log_pending(worker->access_log))
+		return;
+	ev_timer_set(timer, ACCESS_LOG_FLUSH, 0);
+	ev_timer_start(worker->loop, timer);
+}
+
+static void on_turn_ends(struct ev_loop *loop, ev_prepare *prepare, int events)
+{
+	struct worker *worker = prepare->data;
+	(void)loop;
+	(void)events;
+	if (worker_stops(worker))
+		return;
+	release_turn_ends(worker);
+	if (worker->access_log)
+		log_turn_ends(worker);
+}
+
+static void on_unfinished(struct ev_loop *loop, ev_idle *idle, int events)
+{
+	(void)loop;
+	(void)idle;
+	(void)events;
+}
+
+static void on_access_log_due(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	struct worker *worker = timer->data;
+	(void)loop;
+	(void)events;
+	access_log_flush(worker->access_log);
+}
+
+/* --- signals --- */
+
+static void on_term(struct ev_loop *loop, ev_signal *signal, int events)
+{
+	(void)loop;
+	(void)events;
+	drain(signal->data, PHASE_DRAINING);
+}
+
+static void on_winch(struct ev_loop *loop, ev_signal *signal, int events)
+{
+	(void)loop;
+	(void)events;
+	drain(signal->data, PHASE_GENTLE);
+}
+
+static void on_quit(struct ev_loop *loop, ev_signal *signal, int events)
+{
+	(void)loop;
+	(void)events;
+	drain(signal->data, PHASE_QUITTING);
+}
+
+static void on_usr1(struct ev_loop *loop, ev_signal *signal, int events)
+{
+	struct worker *worker = signal->data;
+	(void)loop;
+	(void)events;
+	if (log_reopen() < 0)
+		log_warning("the log cannot be reopened: %m; the old file stays in use");
+	if (worker->access_log && access_log_reopen(worker->access_log) < 0)
+		log_warning("access log %s cannot be reopened: %m; the old file stays in use",
+		            worker->settings->access_log);
+}
+
+static void watch_signal(struct worker *worker, ev_signal *watcher, int number,
+                         void (*callback)(struct ev_loop *, ev_signal *, int))
+{
+	ev_signal_init(watcher, callback, number);
+	watcher->data = worker;
+	ev_signal_start(worker->loop, watcher);
+	/* The master blocks signals around its fork. */
+	sigset_t set;
+	sigemptyset(&set);
+	sigaddset(&set, number);
+	sigprocmask(SIG_UNBLOCK, &set, NULL);
+}
+
+static void watch_signals(struct worker *worker)
+{
+	/* A terminal sends these to the whole process group: the master decides. */
+	signal(SIGINT, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	signal(SIGPIPE, SIG_IGN);
+	watch_signal(worker, &worker->on_term, SIGTERM, on_term);
+	watch_signal(worker, &worker->on_winch, SIGWINCH, on_winch);
+	watch_signal(worker, &worker->on_quit, SIGQUIT, on_quit);
+	watch_signal(worker, &worker->on_usr1, SIGUSR1, on_usr1);
+}
+
+/* --- beginning and end --- */
+
+static bool open_access_log(struct worker *worker)
+{
+	const char *path = worker->settings->access_log;
+	if (!path)
+		return true;
+	worker->access_log = access_log_open(path);
+	if (!worker->access_log)
+		log_error("access log %s: %m; create its directory or change access_log", path);
+	return worker->access_log != NULL;
+}
+
+static bool worker_init(struct worker *worker)
+{
+	const struct server_settings *settings = worker->settings;
+	worker->loop = ev_loop_new(EVFLAG_AUTO | EVFLAG_NOENV);
+	worker->slab = slab_new(settings->max_connections);
+	worker->buffers = buffers_new(settings->buffer_memory);
+	worker->scratch = malloc(WORKER_READ_MAX);
+	if (!worker->loop || !worker->slab || !worker->buffers || !worker->scratch) {
+		log_error("cannot start with max_connections %u and buffer_memory %u: %m; both "
+		          "must be above 0, and buffer_memory a power of two from %u to %u",
+		          settings->max_connections, settings->buffer_memory, BUFFER_BLOCK_MIN,
+		          BUFFER_MEMORY_MAX);
+		return false;
+	}
+	read_clock(worker);
+	worker->acceptor = acceptor_new(worker);
+	return worker->acceptor && open_access_log(worker);
+}
+
+static void start_watchers(struct worker *worker)
+{
+	ev_check_init(&worker->turn_begins, on_turn_begins);
+	ev_prepare_init(&worker->turn_ends, on_turn_ends);
+	ev_idle_init(&worker->unfinished, on_unfinished);
+	ev_init(&worker->access_log_timer, on_access_log_due);
+	ev_init(&worker->drain_timer, NULL);
+	worker->turn_begins.data = worker->turn_ends.data = worker->access_log_timer.data = worker;
+	/* The clock must be read before anything else of a turn looks at it. */
+	ev_set_priority(&worker->turn_begins, EV_MAXPRI);
+	ev_check_start(worker->loop, &worker->turn_begins);
+	ev_prepare_start(worker->loop, &worker->turn_ends);
+	watch_signals(worker);
+	release_start(worker);
+	acceptor_start(worker->acceptor);
+}
+
+static void report_ready(const struct worker *worker)
+{
+	int fd = worker->server->ready_fd;
+	if (fd < 0)
+		return;
+	while (write(fd, "R", 1) < 0 && errno == EINTR)
+		;
+	close(fd);
+}
+
+static void worker_end(struct worker *worker)
+{
+	uint32_t cursor = 0;
+	struct connection *connection;
+	while (worker->slab && (connection = slab_next(worker->slab, &cursor)))
+		connection_cut(connection);
+	access_log_close(worker->access_log);
+	acceptor_free(worker->acceptor);
+	buffers_free(worker->buffers);
+	slab_free(worker->slab);
+	free(worker->scratch);
+	if (worker->loop)
+		ev_loop_destroy(worker->loop);
+}
+
+int server_run(const struct server *server)
+{
+	struct worker worker = {
+	    .server = server, .settings = server->settings, .exit_status = WORKER_RUNS};
+	int status = 1;
+	if (worker_init(&worker)) {
+		start_watchers(&worker);
+		report_ready(&worker);
+		ev_run(worker.loop, 0);
+		status = worker.exit_status;
+	}
+	worker_end(&worker);
+	return status;
+}

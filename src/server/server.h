@@ -1,0 +1,59 @@
+/*
+ * A worker's life: serve listeners until told to drain.  This is what the
+ * daemon starts in each forked worker; everything else under server/ is private.
+ */
+#ifndef TALLYD_SERVER_SERVER_H
+#define TALLYD_SERVER_SERVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct ledger;
+struct counters; /* shm/counter.h: this process's set */
+
+/* One bound, listening, non-blocking socket, inherited and shared with all workers. */
+struct server_listener {
+	int fd;
+	const char *protocol; /* "http" */
+	const char *address;  /* for the log */
+};
+
+struct server_settings {
+	uint32_t max_connections; /* per worker; the listeners pause there */
+	uint32_t buffer_memory;   /* bytes of connection buffers per worker, a power of two */
+	uint32_t max_body;        /* bytes */
+	double header_timeout; /* seconds from the first byte of a request to its last field line */
+	double body_timeout;   /* seconds a body may take besides its bytes at body_rate */
+	uint32_t body_rate;    /* bytes per second that a body must keep up, 0: no rule */
+	double idle_timeout;   /* seconds between requests */
+	double write_timeout;  /* seconds without progress while answers wait for the client */
+	double drain_timeout;  /* seconds; then connections are cut */
+	bool diagnostics;      /* GET /fast, GET /sleep */
+	const char *version;
+	uint32_t workers;       /* configured, for GET / */
+	uint64_t started_us;    /* of the daemon, microseconds since 1970 */
+	const char *access_log; /* path or NULL */
+};
+
+struct server {
+	const struct server_settings *settings;
+	const struct server_listener *listeners;
+	size_t listener_count;
+	struct ledger *ledger;
+	struct counters *counters;
+	int wake_fd;  /* eventfd that the journal writer writes when answers may leave */
+	int ready_fd; /* one byte is written here once the loop serves; then closed; -1: none */
+};
+
+/*
+ * Runs the loop.  Returns the exit status of the worker: 0 drained, 70 the region is
+ * poisoned, 71 the journal failed, 1 anything else (logged).
+ * Signals: SIGTERM drains and closes idle connections at once (the daemon stops);
+ * SIGWINCH drains gently (a reload replaced this worker: idle connections live until
+ * their next answer, which says Connection: close, or until drain_timeout);
+ * SIGQUIT drains at once; SIGUSR1 reopens the access log and the log.
+ */
+int server_run(const struct server *server);
+
+#endif

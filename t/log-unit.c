@@ -1,0 +1,283 @@
+/* The log: its line, its targets, its limits. */
+#include "../src/base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <regex.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tap/tap.h"
+
+static char directory[] = "/tmp/tallyd-log-XXXXXX";
+static char path[128], moved[128];
+
+static const char *read_file(const char *name)
+{
+	static char text[1 << 20];
+	FILE *file = fopen(name, "r");
+
+	text[file ? fread(text, 1, sizeof(text) - 1, file) : 0] = '\0';
+	if (file)
+		fclose(file);
+	return text;
+}
+
+/* Starts PATH anew and returns with the log in it. */
+static void begin(void)
+{
+	unlink(path);
+	cmp_ok(log_open(path), "==", 0, "the log goes to a file");
+}
+
+static bool matches(const char *text, const char *pattern)
+{
+	regex_t compiled;
+	bool found;
+
+	if (regcomp(&compiled, pattern, REG_EXTENDED | REG_NOSUB) != 0)
+		BAIL_OUT("bad pattern %s", pattern);
+	found = regexec(&compiled, text, 0, NULL, 0) == 0;
+	regfree(&compiled);
+	return found;
+}
+
+static void test_line(void)
+{
+	char pattern[256];
+	struct stat status;
+
+	begin();
+	log_set_role("worker 3");
+	log_warning("it is %d", 42);
+	snprintf(pattern, sizeof(pattern),
+	         "^20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[.][0-9]{6}Z "
+	         "tallyd\\[%d\\] worker 3 warning: it is 42\n$",
+	         (int)getpid());
+	ok(matches(read_file(path), pattern), "a line: %s", read_file(path));
+	ok(stat(path, &status) == 0 && (status.st_mode & 0777 & ~0640U) == 0, "created 0640");
+}
+
+static void test_time(void)
+{
+	time_t before = time(NULL), at;
+	struct tm utc = {0};
+
+	begin();
+	setenv("TZ", "Asia/Tokyo", 1);
+	tzset();
+	log_error("now");
+	ok(strptime(read_file(path), "%Y-%m-%dT%H:%M:%S", &utc) != NULL, "a time is read");
+	at = timegm(&utc);
+	ok(at >= before && at <= time(NULL), "it is now, in UTC");
+}
+
+static void test_levels(void)
+{
+	begin();
+	log_set_level(LOG_LEVEL_WARNING);
+	log_error("E");
+	log_warning("W");
+	log_notice("N");
+	log_info("I");
+	ok(matches(read_file(path), "^[^\n]*error: E\n[^\n]*warning: W\n$"), "warning and above");
+	log_set_level(LOG_LEVEL_DEBUG);
+	begin();
+	log_notice("N");
+	log_info("I");
+	log_debug("D");
+	ok(matches(read_file(path), "^[^\n]*notice: N\n[^\n]*info: I\n[^\n]*debug: D\n$"), "all");
+	log_set_level(LOG_LEVEL_INFO);
+}
+
+static void test_escape(void)
+{
+	begin();
+	log_error("a%cb\r\nc\x7f\t \xc3\xa9 \\", 27);
+	ok(strstr(read_file(path), "error: a\\x1bb\\x0d\\x0ac\\x7f\\x09 \xc3\xa9 \\\n"), "%s",
+	   read_file(path));
+}
+
+static void test_errno(void)
+{
+	begin();
+	errno = ENOSPC;
+	log_error("%m");
+	cmp_ok(errno, "==", ENOSPC, "errno is kept");
+	ok(strstr(read_file(path), "No space left"), "and %%m is what it was");
+}
+
+/* The disk is full: the line is lost, and nobody's errno with it. */
+static void test_full(void)
+{
+	cmp_ok(log_open("/dev/full"), "==", 0, "the log goes to a full disk");
+	errno = EDOM;
+	log_error("lost");
+	cmp_ok(errno, "==", EDOM, "errno is kept though the write failed");
+}
+
+/* A process that opened the file itself writes behind the others, as after a reopen. */
+static void test_append(void)
+{
+	begin();
+	log_error("first");
+	if (fork() == 0) {
+		log_open(path);
+		log_error("second");
+		_exit(0);
+	}
+	wait(NULL);
+	log_error("third");
+	ok(matches(read_file(path), "first\n.*second\n.*third\n$"), "all lines are appended");
+}
+
+static void test_longest(void)
+{
+	static char message[8192];
+
+	memset(message, '\n', sizeof(message) - 1);
+	begin();
+	log_error("%.2047s", message);
+	ok(matches(read_file(path), "error: (\\\\x0a)+\n$"), "2047 bytes are not cut");
+	cmp_ok((intmax_t)(strlen(strchr(read_file(path), '\\')) - 1), "==", 4 * 2047,
+	       "all are shown, at their longest");
+	begin();
+	log_error("%.2048s", message);
+	ok(matches(read_file(path), "\\\\x0a \\[cut\\]\n$"), "2048 bytes are cut");
+}
+
+static void test_role(void)
+{
+	begin();
+	log_set_role("0123456789012345678901234567890123456789");
+	log_error("x");
+	ok(strstr(read_file(path), " 0123456789012345678901234567890 error: x"),
+	   "31 bytes of role");
+	log_set_role("master");
+}
+
+static void test_targets(void)
+{
+	char longest[5000];
+
+	begin();
+	errno = 0;
+	cmp_ok(log_open("/nonexistent/log"), "==", -1, "no directory");
+	cmp_ok(errno, "==", ENOENT, "errno says so");
+	cmp_ok(log_open("relative"), "==", -1, "a relative path");
+	cmp_ok(errno, "==", EINVAL, "errno says so");
+	memset(longest, 'x', sizeof(longest) - 1);
+	longest[0] = '/';
+	longest[sizeof(longest) - 1] = '\0';
+	cmp_ok(log_open(longest), "==", -1, "a path too long");
+	cmp_ok(errno, "==", ENAMETOOLONG, "errno says so");
+	log_error("still here");
+	ok(strstr(read_file(path), "still here"), "the old target stays in use");
+	cmp_ok(log_open("syslog"), "==", 0, "syslog");
+	log_debug("nothing that anybody should see");
+	cmp_ok(log_reopen(), "==", 0, "which is not reopened");
+	cmp_ok(log_open("stderr"), "==", 0, "stderr");
+	cmp_ok(log_reopen(), "==", 0, "which is not reopened either");
+}
+
+static void test_stderr(void)
+{
+	int saved = dup(STDERR_FILENO);
+	int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	log_open("stderr");
+	dup2(file, STDERR_FILENO);
+	log_error("on stderr");
+	dup2(saved, STDERR_FILENO);
+	close(file);
+	close(saved);
+	ok(strstr(read_file(path), "error: on stderr\n"), "a line on stderr");
+}
+
+static void test_reopen(void)
+{
+	begin();
+	log_error("first");
+	rename(path, moved);
+	log_error("second");
+	cmp_ok(log_reopen(), "==", 0, "reopened");
+	log_error("third");
+	ok(matches(read_file(moved), "first\n.*second\n$"), "the moved file has two lines");
+	ok(matches(read_file(path), "^[^\n]*third\n$"), "the new one the third");
+	unlink(path);
+	rmdir(path);
+	mkdir(path, 0700);
+	cmp_ok(log_reopen(), "==", -1, "it cannot be reopened");
+	rmdir(path);
+	unlink(moved);
+}
+
+/* Lines of several processes stay whole. */
+static void test_processes(void)
+{
+	const char *text;
+	int lines = 0;
+	bool whole = true;
+
+	begin();
+	for (int i = 0; i < 4; i++) {
+		if (fork() != 0)
+			continue;
+		for (int n = 0; n < 200; n++)
+			log_info("%01000d", n);
+		_exit(0);
+	}
+	while (wait(NULL) > 0)
+		continue;
+	text = read_file(path);
+	for (const char *end; (end = strchr(text, '\n')) != NULL; text = end + 1, lines++)
+		whole = whole && end - text > 1000 && end - text < 1100;
+	ok(whole, "no line is mixed with another");
+	cmp_ok(lines, "==", 800, "and none is lost");
+}
+
+static void test_limited(void)
+{
+	struct log_limit limit = {0};
+	uint64_t count = 0;
+
+	ok(log_limited(&limit, 100.0, &count), "the first is logged");
+	cmp_ok((intmax_t)count, "==", 1, "alone");
+	ok(!log_limited(&limit, 100.1, &count), "the second is not");
+	ok(!log_limited(&limit, 109.9, &count), "nor the third");
+	ok(log_limited(&limit, 100.0 + LOG_LIMIT_PERIOD, &count), "a period later one is");
+	cmp_ok((intmax_t)count, "==", 3, "with those since");
+	ok(!log_limited(&limit, 111.0, &count), "and the next waits again");
+}
+
+int main(void)
+{
+	plan(NO_PLAN);
+	if (!mkdtemp(directory))
+		BAIL_OUT("cannot make a directory in /tmp");
+	snprintf(path, sizeof(path), "%s/log", directory);
+	snprintf(moved, sizeof(moved), "%s/log.1", directory);
+	test_line();
+	test_time();
+	test_levels();
+	test_escape();
+	test_errno();
+	test_full();
+	test_append();
+	test_longest();
+	test_role();
+	test_targets();
+	test_stderr();
+	test_reopen();
+	test_processes();
+	test_limited();
+	log_open("stderr");
+	unlink(path);
+	rmdir(directory);
+	return done_testing();
+}

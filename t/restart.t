@@ -1,0 +1,94 @@
+#!/usr/bin/perl
+# SIGKILL to the master and everything else under load, and starting again; a second master on the
+# same data; the restart with a long journal.
+#
+# TALLYD_RESTART_ROUNDS (default 20), TALLYD_RESTART_RECORDS (default 300000: of the long journal)
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use Hammer;
+use List::Util qw(shuffle);
+use Tallyd qw(wait_until);
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+use constant {
+	LOAD      => 0.3, # seconds, at most, of load before everything is killed
+	GONE      => 5,   # seconds that a dead master's children may still be there
+	LONG_WAIT => 300, # seconds to write the long journal
+};
+
+my $rounds = $ENV{TALLYD_RESTART_ROUNDS} || 20;
+my $records = $ENV{TALLYD_RESTART_RECORDS} || 300_000;
+
+# ---- kill -9 of everything
+
+# Kills the master alone, or all in any order.  True once all are gone.
+sub kill_family {
+	my ($tallyd, $alone) = @_;
+	my @family = map { $_->{pid} } my @children = $tallyd->children;
+	kill 'KILL', $_ for $alone ? $tallyd->pid : shuffle($tallyd->pid, @family);
+	$tallyd->wait_exit(10);
+	# An orphan that was born after the look shows as a data directory that stays in use.
+	return wait_until { !grep { Tallyd::_alive($_) } @children } GONE;
+}
+
+my $tallyd = Tallyd->start(config => { workers => 3, journal_segment => '256K',
+	snapshot_every => '256K' });
+my $hammer = Hammer->start($tallyd, connections => 8, depth => 2, accounts => 40, grace => 0);
+for my $round (1 .. $rounds) {
+	$hammer->wait_more(50) or die "nothing is accepted; the log:\n" . $tallyd->log_tail;
+	sleep rand LOAD;
+	my $alone = $round % 2;
+	ok(kill_family($tallyd, $alone), "round $round: "
+		. ($alone ? 'the children die with the master' : 'all are killed'));
+	ok(eval { $tallyd->start_again; 1 }, '... and it starts again') or diag $@;
+	last unless $tallyd->pid;
+}
+my $told = $hammer->finish;
+note "$told->{acknowledged} acknowledged, $told->{unknown} unknown";
+is_deeply([Hammer::oddities($told)], [], 'no event was lost or applied twice');
+is_deeply([Hammer::lost($tallyd, $told)], [],
+	'acknowledged events are there once, the others at most once');
+
+# ---- a second master
+
+$hammer = Hammer->start($tallyd, connections => 4, accounts => 40, prefix => 'second');
+$hammer->wait_more(50) or die 'nothing is accepted';
+my $second = Tallyd->start(data_dir => $tallyd->data_dir, expect_failure => 1);
+is($second->exit_status, 3, 'a second master is refused with status 3');
+my $pid = $tallyd->pid;
+like($second->log_text, qr/\Q${\$tallyd->data_dir}\E.*in use by process $pid/,
+	'... with the directory and who uses it');
+ok($hammer->wait_more(50), '... and the first goes on');
+$told = $hammer->finish;
+is_deeply([Hammer::oddities($told), Hammer::lost($tallyd, $told)], [], '... unharmed');
+is($tallyd->stop, 0, 'drained');
+undef $tallyd;
+
+# ---- a long journal
+
+$tallyd = Tallyd->start(config => { journal_segment => '64M', ring_size => '16M',
+	snapshot_every => 0 });
+$told = Hammer->start($tallyd, connections => 8, depth => 128, accounts => 5000,
+	requests => $records, grace => 30)->wait_end(LONG_WAIT);
+cmp_ok($told->{acknowledged}, '>=', $records * 0.9, "a journal of $told->{acknowledged} records");
+kill_family($tallyd, 0);
+# It queues in the backlog while the journal is read.
+$hammer = Hammer->start($tallyd, connections => 8, accounts => 100, prefix => 'after');
+my $began = time;
+$tallyd->start_again;
+my $took = time - $began;
+ok($hammer->wait_more(500), 'it serves under load right after the restart');
+my ($seconds, $replayed) = $tallyd->log_text =~ /recovered in ([\d.]+) s: (\d+) records replayed/;
+cmp_ok($replayed, '>=', $told->{acknowledged}, 'all of it was replayed');
+note sprintf '%d records in %s s, served %.2f s after the start', $replayed, $seconds, $took;
+my $after = $hammer->finish;
+is_deeply([Hammer::oddities($after), Hammer::lost($tallyd, $told), Hammer::lost($tallyd, $after)],
+	[], 'with the right balances');
+is($tallyd->stop, 0, 'drained');
+
+done_testing;
