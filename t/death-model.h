@@ -14,6 +14,7 @@ struct model {
 	struct region *region; /* of the same geometry */
 	struct region_seal seal;
 	uint64_t events;
+	uint64_t marks;
 	char why[160];
 };
 
@@ -30,9 +31,9 @@ static inline size_t model_check_many(const void *record, size_t available, uint
 
 	if (available < sizeof *head || head->lsn != lsn || head->type != RECORD_EVENT ||
 	    head->legs < 2 || head->legs > RECORD_LEGS_MAX || head->length > available ||
-	    head->checksum !=
-	        XXH3_64bits_withSeed((const char *)record + sizeof head->checksum,
-	                             head->length - sizeof head->checksum, FIXTURE_KEY))
+	    head->checksum != XXH3_64bits_withSeed((const char *)record + sizeof head->checksum,
+	                                           head->length - sizeof head->checksum,
+	                                           FIXTURE_KEY))
 		return 0;
 	return head->length;
 }
@@ -55,10 +56,11 @@ static inline size_t model_apply(struct model *model, const struct region *regio
 		return 0;
 	if (head->type == RECORD_EVENT)
 		model->events++;
+	if (head->type == RECORD_MARK)
+		model->marks++;
 	if (head->type == RECORD_SEAL) {
 		const struct record_seal *body = (const void *)(head + 1);
-		model->seal =
-		    (struct region_seal){.lsn = lsn, .to = body->to, .hash = body->hash};
+		model->seal = (struct region_seal){.lsn = lsn, .to = body->to, .hash = body->hash};
 	}
 	why = replay_apply(model->region, head);
 	return why == NULL ? length : (model_fails(model, lsn, why), (size_t)0);
@@ -86,13 +88,15 @@ static inline bool model_replay(struct model *model, const struct region *region
 		uint64_t end = ring_segment_end(region, at);
 		if (end - at < JOURNAL_RECORD_MIN) {
 			if (!model_zero(region, at, end))
-				return model_fails(model, at, "the unused end of a segment is not zero");
+				return model_fails(model, at,
+				                   "the unused end of a segment is not zero");
 			at = end + SEGMENT_HEAD;
 			continue;
 		}
 		size_t length = model_apply(model, region, at, (size_t)(tail - at));
 		if (length == 0)
-			return model->why[0] == '\0' ? model_fails(model, at, "no sound record") : false;
+			return model->why[0] == '\0' ? model_fails(model, at, "no sound record")
+			                             : false;
 		at += length;
 	}
 	return at == tail ? true : model_fails(model, at, "the last record ends beyond the tail");
@@ -107,6 +111,7 @@ static inline bool model_agrees(struct model *model, const struct region *region
 	memset(copy->slots, 0, size);
 	model->seal = (struct region_seal){0};
 	model->events = 0;
+	model->marks = 0;
 	model->why[0] = '\0';
 	if (!model_replay(model, region, start))
 		return false;

@@ -55,8 +55,8 @@ static inline void neighbour_post(struct neighbour *neighbour, struct ledger *le
 static inline void neighbour_read(struct neighbour *neighbour, struct ledger *ledger, uint32_t i)
 {
 	struct account_view *view = &neighbour->report->view[i];
-	enum outcome outcome = ledger_read(ledger, neighbour->name[i],
-	                                   (uint32_t)strlen(neighbour->name[i]), view);
+	enum outcome outcome =
+	    ledger_read(ledger, neighbour->name[i], (uint32_t)strlen(neighbour->name[i]), view);
 
 	neighbour->report->known[i] = outcome == OUTCOME_ACCEPTED;
 	if (outcome != OUTCOME_ACCEPTED && outcome != OUTCOME_UNKNOWN_ACCOUNT)

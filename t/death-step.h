@@ -27,14 +27,34 @@ struct step_path {
 	uint32_t *seen; /* how often AT[n] stands before n */
 };
 
+/* May we trace our children?  A sandbox may forbid it: errno says why. */
+static inline int step_try(void *ignored)
+{
+	(void)ignored;
+	return ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0 ? 0 : errno;
+}
+
+static inline bool step_allowed(void)
+{
+	errno = fixture_run(step_try, NULL);
+	return errno == 0;
+}
+
 /* Says to the tracer: here it begins, here it ends. */
 static inline void step_marker(void)
 {
 	syscall(SYS_kill, getpid(), SIGSTOP);
 }
 
+/* One copy of the code, whoever calls it: else the paths of its callers' children would differ. */
+#ifdef __clang__
+#define STEP_ONE_COPY __attribute__((noinline))
+#else
+#define STEP_ONE_COPY __attribute__((noipa))
+#endif
+
 /* Forks a child that runs OPERATION(SLOT) between two markers; returns it stopped at the first. */
-static inline pid_t step_start(void (*operation)(uint32_t slot), uint32_t slot)
+static STEP_ONE_COPY pid_t step_start(void (*operation)(uint32_t slot), uint32_t slot)
 {
 	pid_t pid = fork();
 	int status;
@@ -114,8 +134,8 @@ static inline bool step_run_to(pid_t pid, uint64_t address, uint32_t times)
 }
 
 /*
- * The recorded instruction from which step N is reached with the fewest stops.  Not one of the last:
- * the signal of the closing marker would come before the breakpoint.
+ * The recorded instruction from which step N is reached with the fewest stops.  Not one of the
+ * last: the signal of the closing marker would come before the breakpoint.
  */
 static inline uint32_t step_shortcut(const struct step_path *path, uint32_t n)
 {

@@ -155,8 +155,7 @@ static inline bool run_start(struct run *run, const struct place *place, const s
 	if (!ledger_begin(run->region, run->now_us)) {
 		must(store_extend(run->store) == 0, "store_extend");
 		region_begin(run->region, run->position,
-		             store_segment_end(run->store, run->position),
-		             store_space(run->store));
+		             store_segment_end(run->store, run->position), store_space(run->store));
 		must(ledger_begin(run->region, run->now_us), "ledger_begin");
 	}
 	run->ledger = ledger_open(run->region, 0);
@@ -266,8 +265,8 @@ static inline bool table_same(struct region *left, struct region *right)
 		if (a->name_length == 0)
 			continue;
 		in_left++;
-		const struct account_slot *b = table_find(
-		    right, table_stripe(right, a->hash), a->hash, a->name, a->name_length, NULL);
+		const struct account_slot *b = table_find(right, table_stripe(right, a->hash),
+		                                          a->hash, a->name, a->name_length, NULL);
 		if (b == NULL || a->balance != b->balance || a->version != b->version ||
 		    a->held != b->held || a->lsn != b->lsn || a->created_us != b->created_us ||
 		    a->updated_us != b->updated_us || a->floor != b->floor ||

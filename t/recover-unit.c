@@ -12,13 +12,13 @@
 
 #include "journal-fixture.h"
 
-#define ACCOUNTS    10
-#define EVENTS      200
-#define EVENTS_MAX  4096
-#define PROCESSES   2   /* that try damages side by side */
-#define SECTOR      512 /* bytes that a disk writes whole or not at all */
-#define FILES_MAX   8
-#define ZERO_TRIED  96  /* bytes behind the tail */
+#define ACCOUNTS   10
+#define EVENTS     200
+#define EVENTS_MAX 4096
+#define PROCESSES  2   /* that try damages side by side */
+#define SECTOR     512 /* bytes that a disk writes whole or not at all */
+#define FILES_MAX  8
+#define ZERO_TRIED 96 /* bytes behind the tail */
 
 static const struct shape small = {
     .segment_size = FIXTURE_SEGMENT, .ring_size = 65536, .max_accounts = 64};
@@ -106,8 +106,7 @@ static const struct account_slot *find(struct region *region, uint32_t account)
 {
 	char name[ACCOUNT_NAME_MAX];
 	uint32_t length = name_of(account, name);
-	uint64_t hash =
-	    XXH3_64bits_withSeed(name, length, region_geometry(region)->hash_seed);
+	uint64_t hash = XXH3_64bits_withSeed(name, length, region_geometry(region)->hash_seed);
 
 	return table_find(region, table_stripe(region, hash), hash, name, length, NULL);
 }
@@ -237,8 +236,8 @@ static enum store_status arena_recover(struct arena *arena)
 	memcpy(arena->region->base, arena->fresh, arena->fresh_size);
 	arena->region->header->geometry.journal_key = store_key(store);
 	must(store_claim(store, small.segment_size) == 0, "store_claim");
-	status = recover(store, arena->place.snapshots, arena->region, &arena->recovery,
-	                 arena->error);
+	status =
+	    recover(store, arena->place.snapshots, arena->region, &arena->recovery, arena->error);
 	store_close(store);
 	return status;
 }
@@ -279,9 +278,8 @@ enum demand {
 static bool refusal_names_place(const struct arena *arena)
 {
 	return strstr(arena->error, ".journal") != NULL &&
-	       (strstr(arena->error, ", offset ") != NULL ||
-	        strstr(arena->error, "head") != NULL || strstr(arena->error, "size") != NULL ||
-	        strstr(arena->error, "cut short") != NULL ||
+	       (strstr(arena->error, ", offset ") != NULL || strstr(arena->error, "head") != NULL ||
+	        strstr(arena->error, "size") != NULL || strstr(arena->error, "cut short") != NULL ||
 	        strstr(arena->error, "not a journal segment") != NULL ||
 	        strstr(arena->error, "missing") != NULL);
 }
@@ -356,8 +354,7 @@ static void try_one(struct arena *arena, const struct job *job, size_t index, st
 }
 
 /* One process's share: every PROCESSESth damage from FIRST on. */
-static void try_share(struct arena *arena, const struct job *job, size_t first,
-                      struct tally *tally)
+static void try_share(struct arena *arena, const struct job *job, size_t first, struct tally *tally)
 {
 	struct place shared = arena->place;
 
@@ -382,8 +379,8 @@ static void child(const struct arena *arena, const struct job *job, size_t first
 /* Tries JOB on the journal in ARENA, reports it as one test, returns what came of it. */
 static struct tally try_all(const struct arena *arena, const struct job *job, const char *what)
 {
-	struct tally *tally = mmap(NULL, sizeof *tally, PROT_READ | PROT_WRITE,
-	                           MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct tally *tally =
+	    mmap(NULL, sizeof *tally, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	pid_t process[PROCESSES];
 	bool fine = true;
 	int status;
@@ -428,8 +425,7 @@ static size_t file_index(const struct arena *arena, const char *ending, size_t w
 /* ---- the journals */
 
 /* EVENTS events in group commits of one to nine. */
-static void write_traffic(struct run *run, struct history *history, size_t events,
-                          uint64_t *random)
+static void write_traffic(struct run *run, struct history *history, size_t events, uint64_t *random)
 {
 	while (events > 0) {
 		size_t batch = 1 + random_next(random) % 9;
@@ -820,8 +816,14 @@ static void test_missing_first(void)
 	must(run_start(&run, &place, &small), "run_start");
 	write_traffic(&run, &history, 20, &random);
 	take_snapshot(&run, &place);
-	while (run.position < small.segment_size + 8000)
-		write_traffic(&run, &history, 10, &random);
+	/* Account 9 changes in the first segment only, the others in the second. */
+	while (atomic_load(&run.marks->tail) < small.segment_size - 200) {
+		post(&run, &history, 9, 1);
+		run_commit(&run);
+	}
+	for (uint32_t i = 0; i < 50; i++)
+		post(&run, &history, i % 9, 1);
+	run_mark(&run);
 	run_leave(&run);
 	snprintf(path, sizeof path, "%s/%016x.journal", place.journal, 0);
 	must(unlink(path) == 0, path);
@@ -973,6 +975,59 @@ static void test_other_segment_size(uint64_t first, uint64_t then)
 	place_remove(&place);
 }
 
+/* ---- what recovery takes for durable, it has made so */
+
+static ino_t synced[64];
+static size_t syncs;
+
+/* In the place of libc's: notes the file. */
+int fdatasync(int fd)
+{
+	struct stat status;
+
+	must(fstat(fd, &status) == 0, "fstat");
+	synced[syncs++ % (sizeof synced / sizeof *synced)] = status.st_ino;
+	return fsync(fd);
+}
+
+static bool was_synced(const char *path)
+{
+	struct stat status;
+
+	must(stat(path, &status) == 0, path);
+	for (size_t i = 0; i < syncs && i < sizeof synced / sizeof *synced; i++)
+		if (synced[i] == status.st_ino)
+			return true;
+	return false;
+}
+
+/* The last run filled a segment to its end and died before it synced. */
+static void test_settled(void)
+{
+	char path[FIXTURE_PATH + 64];
+	struct place place;
+	struct run run;
+	uint64_t random = 21;
+
+	memset(&history, 0, sizeof history);
+	place_make(&place);
+	must(run_start(&run, &place, &small), "run_start");
+	while (run.position < small.segment_size - 2000)
+		write_traffic(&run, &history, 2, &random);
+	while (atomic_load(&run.marks->tail) < small.segment_size)
+		post_some(&run, &history, 1, &random);
+	run_write(&run, small.segment_size);
+	run_leave(&run);
+	syncs = 0;
+	ok(run_start(&run, &place, &small) && run.recovery.start == small.segment_size,
+	   "a journal that ends with its segment");
+	snprintf(path, sizeof path, "%s/%016x.journal", place.journal, 0);
+	ok(was_synced(path),
+	   "what nothing proves to be durable is synced before it counts as such");
+	run_leave(&run);
+	place_remove(&place);
+}
+
 /* ---- a snapshot beside live traffic */
 
 static bool wait_durable(struct region *region, uint64_t lsn)
@@ -1017,7 +1072,8 @@ static void test_live_snapshot(void)
 	for (; rounds < 20 && same; rounds++) {
 		pid_t process = start_snapshot(&run, &place);
 		int status = -1;
-		/* The writer posts until the snapshot is there: it never has the table to itself. */
+		/* The writer posts until the snapshot is there: it never has the table to itself.
+		 */
 		while (waitpid(process, &status, WNOHANG) == 0) {
 			for (int i = 0; i < 50; i++)
 				run_post(&run, name,
@@ -1078,7 +1134,8 @@ static size_t count_seals(const struct place *place)
 	return seals;
 }
 
-/* Changes the time of the first record at or after OFFSET of the first segment, checksum and all. */
+/* Changes the time of the first record at or after OFFSET of the first segment, checksum and all.
+ */
 static void exchange_record(const struct place *place)
 {
 	char error[STORE_ERROR_SIZE];
@@ -1191,6 +1248,7 @@ int main(void)
 	test_runs();
 	test_other_segment_size(131072, 65536);
 	test_other_segment_size(65536, 131072);
+	test_settled();
 	test_live_snapshot();
 	test_seals();
 	test_late_seal();

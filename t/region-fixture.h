@@ -115,8 +115,8 @@ static inline uint32_t fixture_stripe(const struct region *region, const char *n
 }
 
 /* The first name of the form PREFIXn that belongs to STRIPE, into NAME (ACCOUNT_NAME_MAX bytes). */
-static inline void fixture_name_in(const struct region *region, uint32_t stripe,
-                                   const char *prefix, char *name)
+static inline void fixture_name_in(const struct region *region, uint32_t stripe, const char *prefix,
+                                   char *name)
 {
 	unsigned n = 0;
 

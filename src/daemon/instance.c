@@ -88,8 +88,8 @@ static int lock(struct instance *instance, const char *path, char *error, size_t
 		return 3;
 	}
 	int length = snprintf(text, sizeof text, "%ld\n", (long)getpid());
-	if (ftruncate(instance->lock, 0) != 0 ||
-	    pwrite(instance->lock, text, (size_t)length, 0) != length)
+	if (TEMP_FAILURE_RETRY(ftruncate(instance->lock, 0)) != 0 ||
+	    TEMP_FAILURE_RETRY(pwrite(instance->lock, text, (size_t)length, 0)) != length)
 		return complain(error, size, path, "cannot be written");
 	return 0;
 }

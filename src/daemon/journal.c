@@ -349,6 +349,19 @@ static bool resume_position(struct journal *journal)
 	return true;
 }
 
+/* What the last writer left in the page cache is not durable for being written. */
+static int settle(struct journal *journal)
+{
+	uint64_t durable = atomic_load(&journal->marks->durable);
+
+	if (durable >= journal->position)
+		return 0;
+	if (store_settle(journal->store, durable, journal->position) != 0)
+		return -1;
+	atomic_store(&journal->marks->durable, journal->position);
+	return 0;
+}
+
 static int start(struct journal *journal, uint32_t slot)
 {
 	char error[STORE_ERROR_SIZE];
@@ -366,6 +379,8 @@ static int start(struct journal *journal, uint32_t slot)
 		return fail(journal, "claiming");
 	if (!resume_position(journal))
 		return JOURNAL_EXIT_POISONED;
+	if (settle(journal) != 0)
+		return fail(journal, "making the last writer's records durable");
 	if (resume_seal(journal) != 0)
 		return fail(journal, "reading back");
 	journal->extender = extender_start(journal->store, journal->region, journal->position);

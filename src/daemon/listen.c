@@ -1,6 +1,7 @@
 #include "listen.h"
 
 #include <arpa/inet.h>
+#include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -139,6 +140,7 @@ static struct {
 
 static void note_opened(int fd)
 {
+	assert(opened.count < sizeof opened.fds / sizeof *opened.fds);
 	opened.fds[opened.count++] = fd;
 }
 
@@ -421,4 +423,15 @@ uint16_t listen_port(const struct listen_socket *socket)
 	    number > PORT_MAX)
 		return 0;
 	return (uint16_t)number;
+}
+
+int listen_own(const struct listen_set *set, const struct privileges *privileges, char *error,
+               size_t error_size)
+{
+	for (size_t i = 0; i < set->count; i++) {
+		const char *path = listen_path(&set->sockets[i]);
+		if (path && privileges_own(privileges, path, error, error_size) != 0)
+			return -1;
+	}
+	return 0;
 }

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "config.h"
+#include "privileges.h"
 
 #define LISTEN_PROTOCOL_MAX 16  /* bytes of a protocol's name, with its NUL */
 #define LISTEN_ADDRESS_MAX  256 /* bytes of an address in text, with its NUL */
@@ -76,6 +77,13 @@ void listen_close(struct listen_set *set);
  * open would keep its port after a reload has given it up.
  */
 void listen_keep(const struct listen_set *set);
+
+/*
+ * Gives the files of SET's unix sockets to the user of PRIVILEGES, so that their mode means that
+ * user and group.  0, or -1 with the reason in ERROR.
+ */
+int listen_own(const struct listen_set *set, const struct privileges *privileges, char *error,
+               size_t error_size);
 
 /* The port that a TCP socket is bound to; 0 for a unix socket. */
 uint16_t listen_port(const struct listen_socket *socket);

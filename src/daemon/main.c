@@ -1,9 +1,11 @@
 /* tallyd(8): from the command line to the master. */
 #include <errno.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -24,9 +26,14 @@ static int test(const struct options *options)
 {
 	char error[CONFIG_ERROR_MAX];
 	struct config *config = config_load(options->config_file, error, sizeof error);
+	struct privileges privileges;
 
-	if (config == NULL) {
+	/* Only root can become somebody else, so only root's answer means anything. */
+	if (config == NULL || (geteuid() == 0 && privileges_find(&privileges, config->user,
+	                                                         config->group, error,
+	                                                         sizeof error) != 0)) {
 		fprintf(stderr, "tallyd: %s\n", error);
+		config_free(config);
 		return EXIT_USAGE;
 	}
 	printf("tallyd: %s is valid\n", options->config_file);
@@ -77,7 +84,11 @@ static int acquire(struct startup *startup, const struct config *config, char *e
 			return EXIT_FAILURE;
 	}
 	startup->listeners = listen_open(config, NULL, error, size);
-	return startup->listeners != NULL ? 0 : EXIT_FAILURE;
+	if (startup->listeners == NULL)
+		return EXIT_FAILURE;
+	return listen_own(startup->listeners, &startup->privileges, error, size) == 0
+	           ? 0
+	           : EXIT_FAILURE;
 }
 
 static int explain_log(const struct config *config, char *error, size_t size)
@@ -108,11 +119,25 @@ static int serve(struct config *config, const struct options *options)
 	} else {
 		log_error("%s", error);
 		daemonize_failed(status, error);
+		listen_close(startup.listeners);
 		config_free(config);
 	}
 	pidfile_remove(startup.pidfile);
 	instance_close(&startup.instance);
 	return status;
+}
+
+/* The soft limit is for programs that use select(2); connections need what is permitted. */
+static void raise_file_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+		log_warning("the limit of open files cannot be raised to %ju: %s",
+		            (uintmax_t)limit.rlim_max, strerror(errno));
 }
 
 static int run(const struct options *options)
@@ -141,6 +166,7 @@ static int run(const struct options *options)
 		config_free(config);
 		return EXIT_USAGE;
 	}
+	raise_file_limit();
 	log_notice("tallyd %s starts", PACKAGE_VERSION);
 	return serve(config, options);
 }

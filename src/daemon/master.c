@@ -258,6 +258,7 @@ static void reload_begin(struct master *master)
 	char error[MESSAGE_SIZE];
 
 	log_notice("reloading %s", master->config_file);
+	reload->listeners = NULL;
 	reload->config = config_load(master->config_file, error, sizeof error);
 	if (reload->config == NULL) {
 		log_error("reload failed: %s; everything stays as it was", error);
@@ -273,6 +274,11 @@ static void reload_begin(struct master *master)
 	} else {
 		reload->listeners =
 		    listen_open(reload->config, master->listeners, error, sizeof error);
+	if (reload->listeners != NULL && listen_own(reload->listeners, master->family.privileges,
+	                                            error, sizeof error) != 0) {
+		listen_abandon(master->listeners, reload->listeners);
+		reload->listeners = NULL;
+	}
 		if (reload->listeners == NULL)
 			switch_log_back(reload->config, master->config);
 	}

@@ -15,6 +15,9 @@
 
 #define RETRY_AFTER_MAX 60 /* seconds */
 
+/* An account's name stays as it is: an image of what is before it will do. */
+#define SLOT_CHANGING ((offsetof(struct account_slot, name) + 7) & ~(size_t)7)
+
 struct ledger {
 	struct region *region;
 	struct region_marks *marks;
@@ -190,7 +193,8 @@ static void post_locked(struct ledger *ledger, uint32_t stripe, uint64_t hash,
 		result->outcome = OUTCOME_TABLE_FULL;
 		return;
 	}
-	struct account_slot *after = operation_stage(ledger->region, cell, stripe, sizeof *cell);
+	struct account_slot *after = operation_stage(ledger->region, cell, stripe,
+	                                             slot != NULL ? SLOT_CHANGING : sizeof *cell);
 	if (slot == NULL)
 		create(after, event, hash, now_us);
 	change(ledger, event, now_us, after, slot != NULL ? slot->lsn : 0, result);

@@ -17,6 +17,8 @@ struct context {
 	struct region *region;
 	struct recovery *recovery;
 	struct seal *seal;
+	uint64_t from;    /* reading began here */
+	uint64_t durable; /* the greatest durable mark */
 	char *error;
 };
 
@@ -65,15 +67,11 @@ static enum store_status load_snapshot(struct context *context, const char *path
 }
 
 /* Replay begins at the seal before the snapshot, so that the chain of seals can go on. */
-static uint64_t first_position(struct context *context)
+static uint64_t first_position(const struct context *context)
 {
 	const struct snapshot *snapshot = &context->recovery->snapshot;
 
-	if (snapshot->start == 0)
-		return store_first(context->store);
-	if (snapshot->seal_to != 0)
-		return snapshot->seal_to;
-	return store_first(context->store);
+	return snapshot->seal_to != 0 ? snapshot->seal_to : SEGMENT_HEAD;
 }
 
 static enum store_status check_seal(struct context *context, const struct record_head *record)
@@ -82,6 +80,9 @@ static enum store_status check_seal(struct context *context, const struct record
 	struct seal_link link = {.from = body->from, .to = body->to, .hash = body->hash};
 	struct region_seal *known = region_seal(context->region);
 
+	/* Written late, it speaks of what lies before the seal at which reading began. */
+	if (link.to < context->from)
+		return STORE_OK;
 	if (!seal_knows(context->seal, &link))
 		return corrupt(context, record->lsn,
 		               "the journal before this seal is not what was sealed");
@@ -101,6 +102,8 @@ static enum store_status take(struct context *context, const struct record_head 
 	if (status != STORE_OK)
 		return status;
 	seal_add(context->seal, record, record->length, record->lsn + record->length);
+	if (record->durable > context->durable)
+		context->durable = record->durable;
 	recovery->clean = record->type == RECORD_STOP;
 	recovery->epoch = record->epoch;
 	if (record->lsn < recovery->snapshot.start)
@@ -145,7 +148,8 @@ static enum store_status judge_tail(struct context *context)
 		         witness);
 		return corrupt(context, recovery->start, why);
 	}
-	if (recovery->snapshot.newest != 0 && recovery->start <= recovery->snapshot.newest)
+	if (recovery->snapshot.start != 0 && (recovery->start <= recovery->snapshot.newest ||
+	                                      recovery->start < recovery->snapshot.start))
 		return corrupt(context, recovery->start,
 		               "the journal ends before what the snapshot holds");
 	return STORE_OK;
@@ -161,6 +165,7 @@ static enum store_status replay_from(struct context *context, uint64_t from)
 		known->to = snapshot->seal_to;
 		known->hash = snapshot->seal_hash;
 	}
+	context->from = context->durable = from;
 	context->seal = seal_open(from, known->to != 0 ? known->hash : store_key(context->store));
 	if (context->seal == NULL)
 		return failed_io(context, "replay");
@@ -176,9 +181,11 @@ static enum store_status check_start(struct context *context, uint64_t from)
 {
 	uint64_t first = store_first(context->store);
 
+	if (from < first && context->recovery->snapshot.start != 0)
+		return corrupt(
+		    context, first,
+		    "the journal begins after what the newest good snapshot needs of it");
 	if (from < first)
-		return corrupt(context, first, "the journal begins after the newest good snapshot");
-	if (context->recovery->snapshot.start == 0 && first != SEGMENT_HEAD)
 		return corrupt(context, first,
 		               "the journal's beginning is gone and no good snapshot is there");
 	if (from > store_space(context->store))
@@ -204,7 +211,11 @@ enum store_status recover(struct store *store, const char *snapshots, struct reg
 		status = replay_from(&context, from);
 	if (status != STORE_OK)
 		return status;
-	if (store_cut(store, recovery->start) != 0)
+	/* From here on all before the start counts as durable: what no mark vouches for is made so.
+	 */
+	if (store_settle(store, context.durable, recovery->start) != 0)
+		return failed_io(&context, "making the journal's end durable");
+	if (store_cut(store, recovery->start, &recovery->cut) != 0)
 		return failed_io(&context, "cutting the torn tail");
 	region_begin(region, recovery->start, store_segment_end(store, recovery->start),
 	             store_space(store));

@@ -15,7 +15,7 @@ struct region;
 struct recovery {
 	uint64_t start;             /* the journal goes on here */
 	uint64_t records;           /* read after the snapshot */
-	uint64_t cut;               /* bytes of torn records zeroed, at least */
+	uint64_t cut;               /* bytes of a torn write that were zeroed */
 	bool clean;                 /* the last run ended with a stop record */
 	uint32_t epoch;             /* of the last run, 0: none */
 	struct snapshot snapshot;   /* the one used; start 0: none */

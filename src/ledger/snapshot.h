@@ -38,8 +38,8 @@ enum snapshot_status {
 /*
  * Writes a snapshot of REGION into the directory PATH (made if missing), keeps SNAPSHOTS_KEPT and
  * removes older ones.  It is published only once DURABLE_PAST(lsn) says that the journal is durable
- * beyond the newest effect in it; that function waits, and returns false to give up
- * (SNAPSHOT_IO, ECANCELED).  Holds one stripe's lock at a time, for a copy.
+ * beyond the newest effect in it and up to its start; that function waits, and returns false to
+ * give up (SNAPSHOT_IO, ECANCELED).  Holds one stripe's lock at a time, for a copy.
  */
 enum snapshot_status snapshot_write(struct region *region, const char *path, uint64_t key,
                                     bool (*durable_past)(struct region *region, uint64_t lsn),

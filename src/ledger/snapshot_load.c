@@ -39,21 +39,32 @@ static bool parse_name(const char *name, uint64_t *start)
 enum snapshot_status snapshot_find(const char *path, uint64_t before, uint64_t *start)
 {
 	enum snapshot_status status = SNAPSHOT_NONE;
-	DIR *directory = opendir(path);
+	int fd = disk_open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY);
+	DIR *directory = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *entry;
 	uint64_t found;
 	uint64_t best = 0;
 
-	if (directory == NULL)
-		return errno == ENOENT ? SNAPSHOT_NONE : SNAPSHOT_IO;
-	while ((entry = readdir(directory)) != NULL) {
+	if (directory == NULL) {
+		int cause = errno;
+		if (fd >= 0)
+			close(fd);
+		errno = cause;
+		return cause == ENOENT ? SNAPSHOT_NONE : SNAPSHOT_IO;
+	}
+	while (errno = 0, (entry = readdir(directory)) != NULL) {
 		if (!parse_name(entry->d_name, &found) || found >= before)
 			continue;
 		if (status == SNAPSHOT_NONE || found > best)
 			best = found;
 		status = SNAPSHOT_OK;
 	}
+	/* A list that was cut short must not pass for a whole one. */
+	int cause = errno;
 	closedir(directory);
+	errno = cause;
+	if (cause != 0)
+		return SNAPSHOT_IO;
 	if (status == SNAPSHOT_OK)
 		*start = best;
 	return status;
@@ -95,9 +106,9 @@ static enum snapshot_status read_header(struct loader *loader, uint64_t start)
 
 	if (status != SNAPSHOT_OK)
 		return status;
-	if (loader->in->block.type != SNAPSHOT_HEADER || loader->in->block.length != sizeof *header ||
-	    header->magic != SNAPSHOT_MAGIC || header->version != SNAPSHOT_VERSION ||
-	    header->start != start)
+	if (loader->in->block.type != SNAPSHOT_HEADER ||
+	    loader->in->block.length != sizeof *header || header->magic != SNAPSHOT_MAGIC ||
+	    header->version != SNAPSHOT_VERSION || header->start != start)
 		return SNAPSHOT_BAD;
 	loader->snapshot = (struct snapshot){.start = header->start,
 	                                     .seal_to = header->seal_to,
@@ -189,9 +200,21 @@ static enum snapshot_status pass(struct loader *loader, uint64_t start, uint64_t
 		if (loader->in->block.type == SNAPSHOT_TRAILER)
 			return read_trailer(loader);
 		status = loader->in->block.type == SNAPSHOT_ACCOUNTS ? read_accounts(loader)
-		                                                 : SNAPSHOT_BAD;
+		                                                     : SNAPSHOT_BAD;
 	}
 	return status;
+}
+
+/* What was sound a moment ago and is not now: no older one goes into a table half filled. */
+static enum snapshot_status fill(struct loader *loader, uint64_t start, uint64_t key,
+                                 struct region *region)
+{
+	enum snapshot_status status = pass(loader, start, key, region);
+
+	if (status != SNAPSHOT_BAD)
+		return status;
+	errno = EIO;
+	return SNAPSHOT_IO;
 }
 
 enum snapshot_status snapshot_load(struct region *region, const char *path, uint64_t start,
@@ -209,7 +232,7 @@ enum snapshot_status snapshot_load(struct region *region, const char *path, uint
 	if (loader.fd >= 0 && loader.in != NULL) {
 		status = pass(&loader, start, key, NULL);
 		if (status == SNAPSHOT_OK)
-			status = pass(&loader, start, key, region);
+			status = fill(&loader, start, key, region);
 		*snapshot = loader.snapshot;
 	}
 	int error = errno;

@@ -186,6 +186,18 @@ static enum snapshot_status publish(struct writer *writer, const char *path)
 	return SNAPSHOT_OK;
 }
 
+/*
+ * What must be durable first: the newest effect, and everything before the start, marks and
+ * seals too.  Were the journal to end before the start, new records would come to stand there,
+ * and replay would take them for ones that the snapshot holds.
+ */
+static uint64_t relies_on(const struct snapshot *snapshot)
+{
+	uint64_t last = snapshot->start - 1;
+
+	return snapshot->newest > last ? snapshot->newest : last;
+}
+
 static enum snapshot_status write_file(struct writer *writer, const char *path,
                                        bool (*durable_past)(struct region *, uint64_t))
 {
@@ -197,7 +209,7 @@ static enum snapshot_status write_file(struct writer *writer, const char *path,
 	status = put_all(writer);
 	if (disk_close(writer->fd) != 0 && status == SNAPSHOT_OK)
 		status = SNAPSHOT_IO;
-	if (status == SNAPSHOT_OK && !durable_past(writer->region, writer->snapshot.newest)) {
+	if (status == SNAPSHOT_OK && !durable_past(writer->region, relies_on(&writer->snapshot))) {
 		errno = ECANCELED;
 		status = SNAPSHOT_IO;
 	}

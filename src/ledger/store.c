@@ -84,10 +84,16 @@ static enum store_status list(struct store *store, char *error)
 			close(fd);
 		return STORE_IO;
 	}
-	while (status == STORE_OK && (entry = readdir(directory)) != NULL)
+	while (status == STORE_OK && (errno = 0, entry = readdir(directory)) != NULL)
 		if (segment_parse(entry->d_name, &base))
 			status = inspect(store, base, error);
 	int cause = errno;
+	/* A list that was cut short must not pass for a whole one. */
+	if (status == STORE_OK && cause != 0) {
+		snprintf(error, STORE_ERROR_SIZE, "%s: cannot be read: %s", store->path,
+		         strerror(cause));
+		status = STORE_IO;
+	}
 	closedir(directory);
 	errno = cause;
 	return status;

@@ -91,8 +91,19 @@ void store_reader_close(struct store_reader *reader);
  */
 enum store_status store_torn(const struct store *store, uint64_t at, uint64_t *witness);
 
-/* Zeroes everything from AT on and makes that durable.  0, or -1 with errno. */
-int store_cut(struct store *store, uint64_t at);
+/*
+ * Writes the bytes FROM .. TO once more, as they are read, and makes them durable: what a run that
+ * died had written but not synced, or not with success, may be in the page cache only.
+ * 0, or -1 with errno: the store must not be used again.
+ */
+int store_settle(const struct store *store, uint64_t from, uint64_t to);
+
+/*
+ * Zeroes everything from AT on and makes that durable; *CUT is how many bytes were not zero.  In a
+ * store that was claimed, segments ahead that were made with another size are removed, so that
+ * all that follow have the one that is in force.  0, or -1 with errno.
+ */
+int store_cut(struct store *store, uint64_t at, uint64_t *cut);
 
 /* The file and the offset in it that hold LSN, for messages. */
 void store_locate(const struct store *store, uint64_t lsn, char *text, size_t size);

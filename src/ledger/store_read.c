@@ -62,8 +62,8 @@ static enum store_status enter(struct store_reader *reader)
 	}
 	if (!store_find(reader->store, reader->at, &segment))
 		return STORE_END;
-	reader->fd = segment_open(reader->store->directory, segment.base, O_RDONLY, &reader->open,
-	                          &why);
+	reader->fd =
+	    segment_open(reader->store->directory, segment.base, O_RDONLY, &reader->open, &why);
 	reader->have = 0;
 	return reader->fd >= 0 ? STORE_OK : STORE_IO;
 }
@@ -79,8 +79,8 @@ static enum store_status buffered(struct store_reader *reader, size_t wanted, si
 	if (reader->have == 0 || reader->at < reader->start ||
 	    reader->at + wanted > reader->start + reader->have) {
 		size_t length = left < READ_BUFFER ? (size_t)left : READ_BUFFER;
-		ssize_t got = disk_read(reader->fd, reader->buffer, length,
-		                        reader->at - reader->open.base);
+		ssize_t got =
+		    disk_read(reader->fd, reader->buffer, length, reader->at - reader->open.base);
 		if (got < 0)
 			return STORE_IO;
 		reader->start = reader->at;
@@ -168,8 +168,7 @@ static bool find_witness(struct store_reader *reader, uint64_t at, uint64_t *wit
 	return false;
 }
 
-static enum store_status search_segment(struct store_reader *reader, uint64_t at,
-                                        uint64_t *witness)
+static enum store_status search_segment(struct store_reader *reader, uint64_t at, uint64_t *witness)
 {
 	uint64_t end = reader->open.base + reader->open.size;
 	size_t have;
@@ -210,47 +209,115 @@ enum store_status store_torn(const struct store *store, uint64_t at, uint64_t *w
 	return status == STORE_END ? STORE_OK : status;
 }
 
-static int zero_block(int fd, uint64_t offset, size_t length, unsigned char *buffer)
-{
-	ssize_t got = disk_read(fd, buffer, length, offset);
+#define COPY_BLOCK 65536 /* bytes */
 
-	if (got < 0)
-		return -1;
-	return all_zero(buffer, (size_t)got) ? 0 : disk_zero(fd, offset, (uint64_t)got);
+/* One block of a walk over part of a segment: LENGTH bytes at OFFSET were read. */
+typedef int block_action(int fd, uint64_t offset, const unsigned char *bytes, size_t length,
+                         uint64_t *count);
+
+static int write_again(int fd, uint64_t offset, const unsigned char *bytes, size_t length,
+                       uint64_t *count)
+{
+	*count += length;
+	return disk_write(fd, bytes, length, offset);
 }
 
 /* Only what is not zero already is written: a clean start writes nothing. */
-static int zero_segment(const struct store *store, const struct segment *segment, uint64_t from)
+static int zero_block(int fd, uint64_t offset, const unsigned char *bytes, size_t length,
+                      uint64_t *count)
 {
-	static unsigned char buffer[65536];
+	if (all_zero(bytes, length))
+		return 0;
+	for (size_t i = 0; i < length; i++)
+		*count += bytes[i] != 0;
+	return disk_zero(fd, offset, length);
+}
+
+static int walk_blocks(int fd, uint64_t from, uint64_t to, block_action *action, uint64_t *count)
+{
+	static unsigned char buffer[COPY_BLOCK];
+
+	while (from < to) {
+		size_t part = to - from < sizeof buffer ? (size_t)(to - from) : sizeof buffer;
+		ssize_t got = disk_read(fd, buffer, part, from);
+		if (got < 0)
+			return -1;
+		if ((size_t)got < part) {
+			errno = EUCLEAN; /* it had its full size when it was opened */
+			return -1;
+		}
+		if (action(fd, from, buffer, part, count) != 0)
+			return -1;
+		from += part;
+	}
+	return 0;
+}
+
+/* Does ACTION to what lies between FROM and TO (LSNs) in SEGMENT, and syncs it. */
+static int walk_segment(const struct store *store, const struct segment *segment, uint64_t from,
+                        uint64_t to, block_action *action, uint64_t *count)
+{
+	uint64_t first = segment->base + SEGMENT_HEAD;
+	uint64_t end = segment->base + segment->size;
 	struct segment checked;
 	const char *why;
 	int fd = segment_open(store->directory, segment->base, O_RDWR, &checked, &why);
-	int result = fd < 0 ? -1 : 0;
 
-	for (uint64_t at = from - segment->base; result == 0 && at < segment->size;) {
-		size_t part = sizeof buffer;
-		if (segment->size - at < part)
-			part = (size_t)(segment->size - at);
-		result = zero_block(fd, at, part, buffer);
-		at += part;
+	if (fd < 0) {
+		errno = errno != 0 ? errno : EUCLEAN;
+		return -1;
 	}
+	int result = walk_blocks(fd, (from > first ? from : first) - segment->base,
+	                         (to < end ? to : end) - segment->base, action, count);
 	if (result == 0)
 		result = disk_fdatasync(fd);
-	if (fd >= 0 && disk_close(fd) != 0)
-		result = -1;
+	int error = errno;
+	if (disk_close(fd) != 0 && result == 0)
+		return -1;
+	errno = error;
 	return result;
 }
 
-int store_cut(struct store *store, uint64_t at)
+int store_settle(const struct store *store, uint64_t from, uint64_t to)
 {
+	uint64_t count = 0;
+
 	for (size_t i = 0; i < store->count; i++) {
 		const struct segment *segment = &store->segment[i];
-		uint64_t from = segment->base + SEGMENT_HEAD;
-		if (at >= segment->base + segment->size)
+		if (segment->base >= to || segment->base + segment->size <= from)
 			continue;
-		if (zero_segment(store, segment, at > from ? at : from) != 0)
+		if (walk_segment(store, segment, from, to, write_again, &count) != 0)
 			return -1;
 	}
 	return 0;
+}
+
+/* From the last one back, so that what remains is without a gap at every moment. */
+static int drop_unfit(struct store *store, uint64_t at)
+{
+	char name[SEGMENT_NAME_SIZE];
+	size_t fit = 0;
+
+	while (fit < store->count &&
+	       (store->segment[fit].base < at || store->segment[fit].size == store->segment_size))
+		fit++;
+	while (store->count > fit) {
+		segment_name(name, store->segment[store->count - 1].base);
+		if (unlinkat(store->directory, name, 0) != 0 || disk_fsync(store->directory) != 0)
+			return -1;
+		store->count--;
+	}
+	return 0;
+}
+
+int store_cut(struct store *store, uint64_t at, uint64_t *cut)
+{
+	*cut = 0;
+	for (size_t i = 0; i < store->count; i++) {
+		const struct segment *segment = &store->segment[i];
+		uint64_t end = segment->base + segment->size;
+		if (at < end && walk_segment(store, segment, at, end, zero_block, cut) != 0)
+			return -1;
+	}
+	return store->segment_size == 0 ? 0 : drop_unfit(store, at);
 }

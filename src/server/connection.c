@@ -533,8 +533,8 @@ enum connection_room connection_room(struct connection *connection, size_t size,
 		if (!block)
 			return CONNECTION_ROOM_NOTHING;
 		connection->out = queue_init(block, capacity);
-	} else if (queue_room(out) < size &&
-	           (queue_unsent(out) + size > CONNECTION_OUT_MAX || !enlarge(connection, size))) {
+	} else if (queue_unsent(out) + size > CONNECTION_OUT_MAX ||
+	           (queue_room(out) < size && !enlarge(connection, size))) {
 		connection->blocked = true;
 		return CONNECTION_ROOM_LATER;
 	}

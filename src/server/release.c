@@ -54,22 +54,14 @@ static void release_front(struct worker *worker)
 		access_log_release(worker->access_log, released, worker->now);
 }
 
-/* What is held now will never be durable: no answer at all is the one honest answer. */
-static void cut_held(struct worker *worker)
-{
-	while (worker->held.first)
-		connection_cut(worker->held.first);
-}
-
 static void look(struct worker *worker)
 {
 	if (worker_stops(worker))
 		return;
 	release_front(worker);
-	if (ledger_health(worker->server->ledger) == OUTCOME_JOURNAL_FAILED) {
-		cut_held(worker);
+	/* What is still held will never be durable: no answer at all is the one honest answer. */
+	if (ledger_health(worker->server->ledger) == OUTCOME_JOURNAL_FAILED)
 		worker_stop(worker, WORKER_DISK_FAILED);
-	}
 }
 
 static void on_wake(struct ev_loop *loop, ev_io *io, int events)

@@ -42,6 +42,7 @@ static void status_line(struct text *out, unsigned status)
 		STATUS(412, "Precondition Failed");
 		STATUS(413, "Content Too Large");
 		STATUS(414, "URI Too Long");
+		STATUS(415, "Unsupported Media Type");
 		STATUS(417, "Expectation Failed");
 		STATUS(422, "Unprocessable Content");
 		STATUS(423, "Locked");

@@ -42,7 +42,7 @@ struct reply_field {
 
 /* Any answer. */
 struct reply {
-	/* 200 204 304 400-405 408-414 417 422 423 429 431 500 501 503 505 507; any other is
+	/* 200 204 304 400-405 408-415 417 422 423 429 431 500 501 503 505 507; any other is
 	   written as 500 */
 	unsigned status;
 	const char *content_type;         /* NULL: none */

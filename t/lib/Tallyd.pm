@@ -19,6 +19,7 @@ package Tallyd;
 #     binary         => a tallyd other than $ENV{TALLYD}
 #     expect_failure => 1                       waits for the exit instead of for service; see
 #                       exit_status and log_text
+#     no_wait        => 1                       returns at once; see serves
 #
 # Every wait has a deadline and dies with a message that says what was waited for.  Deadlines are
 # multiplied by $ENV{TALLYD_TEST_PATIENCE} (default 1; sanitizer builds and slow machines: more).
@@ -101,9 +102,14 @@ sub wait_until (&;$) {
 }
 
 # A TCP port of 127.0.0.1 and ::1 that was free a moment ago and that no client will be given.
-my $next_port;
+my ($next_port, $port_owner);
 sub free_port {
-	$next_port = FIRST_PORT + int rand(LAST_PORT - FIRST_PORT) unless defined $next_port;
+	# A forked half of a test must not walk through the same ports beside the other.
+	if (!defined $next_port || $port_owner != $$) {
+		srand;
+		$next_port = FIRST_PORT + int rand(LAST_PORT - FIRST_PORT);
+		$port_owner = $$;
+	}
 	for (1 .. LAST_PORT - FIRST_PORT) {
 		$next_port = FIRST_PORT if ++$next_port > LAST_PORT;
 		my $socket = IO::Socket::IP->new(LocalHost => '127.0.0.1', LocalPort => $next_port,
@@ -138,10 +144,11 @@ sub start {
 		$_->{pid_file} = "$self->{dir}/tallyd.pid" unless exists $_->{pid_file};
 	}
 	$self->set_listen(@{ $want{listen} || [['127.0.0.1:0', { protocol => 'http' }]] });
-	return $self->start_again(expect_failure => $want{expect_failure});
+	return $self->start_again(expect_failure => $want{expect_failure}, no_wait => $want{no_wait});
 }
 
-# Starts the daemon on the directory and configuration of this object, after stop or kill9.
+# Starts the daemon on the directory and configuration of this object, after stop or kill9; with
+# expect_health => 503 it serves once /healthz answers that.
 sub start_again {
 	my ($self, %want) = @_;
 	croak 'tallyd runs already' if $self->{pid};
@@ -153,7 +160,9 @@ sub start_again {
 	croak "cannot fork: $!" unless defined $pid;
 	$self->_exec(@command) if $pid == 0;
 	$self->{pid} = $pid;
-	return $want{expect_failure} ? $self->_await_failure : $self->_await_service;
+	return $self if $want{no_wait};
+	return $want{expect_failure} ? $self->_await_failure
+		: $self->_await_service($want{expect_health} || 200);
 }
 
 sub _exec {
@@ -170,14 +179,21 @@ sub _exec {
 	POSIX::_exit(127);
 }
 
-sub _await_service {
+# True if it is there and well just now.
+sub serves {
 	my ($self) = @_;
+	my $answer = $self->_reap ? undef : eval { $self->request('GET', '/healthz') };
+	return $answer && $answer->{status} == 200;
+}
+
+sub _await_service {
+	my ($self, $health) = @_;
 	my $last = 'no answer yet';
 	my $healthy = wait_until {
 		return 1 if $self->_reap;
 		my $answer = eval { $self->request('GET', '/healthz') };
 		$last = $answer ? "last answer $answer->{status}" : "last error: $@";
-		return $answer && $answer->{status} == 200;
+		return $answer && $answer->{status} == $health;
 	} START_DEADLINE;
 	return $self if $healthy && $self->{pid};
 	my $what = $self->{pid}

@@ -1,0 +1,212 @@
+#!/usr/bin/perl
+# System calls that fail, are interrupted, or are the last thing that a process does: at every call
+# that touches the disk, in the start, while it runs and in snapshots.  Whatever happens, tallyd
+# serves, or refuses with 503 or 507, or ends with a message; and a start without faults
+# afterwards finds everything that was acknowledged, and nothing that was not sent.
+#
+# TALLYD_FAULTS_ALL (set: half as many cases again), TALLYD_FAULTS_JOBS (default 2: side by side)
+
+use strict;
+use warnings;
+
+use File::Temp ();
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use Hammer;
+use JSON::PP ();
+use Mounts;
+use POSIX ();
+use Tallyd qw(wait_until);
+use Test::More;
+
+use constant {
+	LOAD           => 0.2, # seconds
+	START_DEADLINE => 10,  # seconds to serve, or to end
+	STOP_DEADLINE  => 10,  # seconds from SIGTERM to the end
+	CRASHED_WAIT   => 0.5, # the same where a process is killed over and over
+};
+
+plan skip_all => 'strace is not installed' unless Mounts::have('strace');
+my $denied = Mounts::failure('strace', '-D', '-f', '--seccomp-bpf', '-o', '/dev/null',
+	'-e', 'trace=fdatasync', 'true');
+plan skip_all => "strace may not trace here: $denied" if defined $denied;
+
+# ---- the cases
+
+my %fault = (
+	EIO    => sub { "error=EIO:when=$_[0]" },     # once, and never again: no second try may be made
+	ENOSPC => sub { "error=ENOSPC:when=$_[0]+" }, # from then on
+	EINTR  => sub { "error=EINTR:when=$_[0]+2" }, # every other time
+	KILL   => sub { "signal=KILL:when=$_[0]" },
+);
+my %text = (EIO => 'Input/output error', ENOSPC => 'No space left on device');
+
+# Which calls of each, counted in each process and thread by itself: those of every run, and those
+# that TALLYD_FAULTS_ALL adds.
+my @calls = (
+	[openat => 'data', [1, 3, 6], [2, 4, 5]],
+	[getdents64 => 'data', [1, 3], [2, 4]],
+	[pwrite64 => 'any', [1, 2, 4], [3, 5]],
+	[pwritev => 'any', [1, 2, 40], [3, 5]],
+	[fdatasync => 'any', [1, 2, 40], [3, 5]],
+	[fsync => 'any', [1, 2, 4], [3, 5]],
+	['/^rename' => 'any', [1, 2], [3]],
+	[ftruncate => 'any', [1], []],
+	[fallocate => 'any', [1, 3], [2]],
+	[openat => 'snapshots', [1, 3], [2]],
+	[pwrite64 => 'snapshots', [2], [1, 3]],
+	[fsync => 'snapshots', [1, 2], []],
+	['/^rename' => 'snapshots', [1], []],
+);
+
+my @cases;
+for my $kind (@calls) {
+	my ($call, $where, $always, $more) = @$kind;
+	for my $when (@$always, $ENV{TALLYD_FAULTS_ALL} ? @$more : ()) {
+		push @cases, { call => $call, where => $where, when => $when, fault => $_ }
+			# Reading a directory is never interrupted.
+			for grep { $_ ne 'EINTR' || $call ne 'getdents64' } sort keys %fault;
+	}
+}
+# The rest of what a first start does; a start on what is there is the same at the first calls.
+push @cases, { call => $_->[0], where => 'any', when => $_->[1], fault => $_->[2], fresh => 1 }
+	for map { my $call = $_; map { my $when = $_; map { [$call, $when, $_] } qw(EIO KILL) } 1, 2 }
+		qw(pwrite64 fsync);
+# Those that cost most time, of processes that are killed over and over, are spread over all jobs.
+@cases = sort { $a->{fault} cmp $b->{fault} } @cases;
+
+sub name {
+	my ($case) = @_;
+	(my $call = $case->{call}) =~ s/\W//g;
+	return "$case->{fault} at $call $case->{when}" . ($case->{where} eq 'any' ? '' : " in $case->{where}")
+		. ($case->{fresh} ? ' of the first start' : '');
+}
+
+# ---- one case
+
+my %config = (journal_segment => '64K', ring_size => '64K', snapshot_every => '64K',
+	max_accounts => 1000, drain_timeout => 2, respawn_backoff => 0.02);
+
+# Data as a killed daemon leaves it: segments, a snapshot, a tail.
+my $top = File::Temp::tempdir('tallyd-faults-XXXXXXXX', TMPDIR => 1, CLEANUP => 1);
+my $template = "$top/template";
+
+sub make_template {
+	mkdir $template or die "mkdir: $!";
+	my $tallyd = Tallyd->start(data_dir => $template, config => \%config);
+	my $told = Hammer->start($tallyd, connections => 4, depth => 4, accounts => 10, requests => 3000)
+		->wait_end;
+	wait_until { glob "$template/snapshots/*.snapshot" } 5 or die 'no snapshot was written';
+	$tallyd->kill9;
+	return $told;
+}
+
+sub strace {
+	my ($case, $data) = @_;
+	my @paths = $case->{where} eq 'any' ? ()
+		: map { ('-P', $_) } "$data/snapshots", "$data/snapshots/snapshot.tmp",
+			$case->{where} eq 'data' ? ($data, "$data/journal") : ();
+	return ['strace', '-D', '-f', '-qqq', '--seccomp-bpf', '-o', '/dev/null', @paths,
+		'-e', "trace=$case->{call}", '-e', "inject=$case->{call}:" . $fault{ $case->{fault} }->($case->{when})];
+}
+
+# The daemon under the fault; the problems found, and what its clients were told.
+sub run_faulty {
+	my ($case, $data) = @_;
+	my $killed = $case->{fault} eq 'KILL';
+	my @problems;
+	my $told;
+	my $tallyd = Tallyd->start(data_dir => $data, config => \%config,
+		wrapper => strace($case, $data), no_wait => 1);
+	my $served;
+	my $decided = wait_until {
+		$served = $tallyd->serves;
+		return $served || defined $tallyd->exit_status;
+	} START_DEADLINE;
+	push @problems, 'neither serves nor ends' unless $decided;
+	if ($served) {
+		$told = Hammer->start($tallyd, connections => 4, depth => 4, accounts => 10,
+			seconds => LOAD, grace => 0.3)->wait_end;
+		push @problems, Hammer::oddities($told);
+		$tallyd->term unless defined $tallyd->exit_status;
+		wait_until { defined $tallyd->exit_status } ($killed ? CRASHED_WAIT : STOP_DEADLINE);
+	}
+	my $status = $tallyd->exit_status;
+	my $log = $tallyd->log_text;
+	if (!defined $status) {
+		push @problems, 'does not stop' unless $killed;
+		$tallyd->kill9;
+	} elsif ($case->{fault} eq 'EINTR') {
+		push @problems, "an interruption ended it: status $status" if $status != 0 || !$served;
+	} elsif ($killed) {
+		push @problems, "status $status" unless $status == 0 || $status == 128 + 9;
+	} elsif ($status != 0) {
+		push @problems, "status $status" if $status != 1;
+		push @problems, 'it does not say why it ended'
+			unless $log =~ / error: .*\Q$text{ $case->{fault} }\E/;
+		push @problems, 'a snapshot is not worth ending for'
+			if $case->{where} eq 'snapshots' && $served;
+	}
+	push @problems, 'a fault made it think that its region is inconsistent' if $log =~ /inconsistent/;
+	push @problems, split /\n/, $log if @problems;
+	return ($told, @problems);
+}
+
+# What it left must be whole.
+sub run_clean {
+	my ($data, @told) = @_;
+	my $tallyd = eval { Tallyd->start(data_dir => $data, config => \%config) };
+	return "it does not start afterwards: $@" unless $tallyd;
+	my @problems = Hammer::lost($tallyd, @told);
+	push @problems, 'it does not drain afterwards' if $tallyd->stop != 0;
+	return @problems;
+}
+
+sub run_case {
+	my ($case, $before) = @_;
+	my $data = "$top/data-$$";
+	if ($case->{fresh}) {
+		mkdir $data, 0700 or die "mkdir $data: $!";
+	} else {
+		Mounts::run('cp', '-a', $template, $data);
+	}
+	my ($told, @problems) = run_faulty($case, $data);
+	push @problems, run_clean($data, $case->{fresh} ? () : $before, $told || ());
+	Mounts::run('rm', '-rf', $data);
+	return { name => name($case), problems => \@problems,
+		acknowledged => $told ? $told->{acknowledged} : 0 };
+}
+
+# ---- side by side
+
+my $before = make_template();
+my $jobs = $ENV{TALLYD_FAULTS_JOBS} || 2;
+my @readers;
+for my $job (0 .. $jobs - 1) {
+	my $pid = open my $reader, '-|';
+	die "cannot fork: $!" unless defined $pid;
+	push(@readers, $reader), next if $pid;
+	STDOUT->autoflush(1);
+	for my $i (grep { $_ % $jobs == $job } 0 .. $#cases) {
+		my $result = eval { run_case($cases[$i], $before) }
+			|| { name => name($cases[$i]), problems => ["$@"], acknowledged => 0 };
+		print JSON::PP->new->encode($result), "\n";
+	}
+	POSIX::_exit(0);
+}
+
+my ($ran, $busy) = (0, 0);
+for my $reader (@readers) {
+	while (my $line = <$reader>) {
+		my $result = JSON::PP->new->decode($line);
+		$ran++;
+		$busy++ if $result->{acknowledged};
+		ok(!@{ $result->{problems} }, "$result->{name} ($result->{acknowledged} acknowledged)")
+			or diag join "\n", @{ $result->{problems} };
+	}
+	close $reader;
+}
+is($ran, scalar @cases, 'every case was run');
+cmp_ok($busy, '>', $ran / 3, "$busy of them under load");
+
+done_testing;
