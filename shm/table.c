@@ -31,6 +31,16 @@ static bool is(const struct account_slot *slot, uint64_t hash, const char *name,
 	       memcmp(slot->name, name, length) == 0;
 }
 
+void table_prefetch(const struct region *region, uint64_t hash)
+{
+	uint32_t at = scale(hash & UINT32_MAX, region->header->slots_per_stripe);
+	const struct account_slot *slot = table_slot(region, table_stripe(region, hash), at);
+
+	/* A slot is three lines; the third holds only the ends of long names. */
+	__builtin_prefetch(slot, 1);
+	__builtin_prefetch((const char *)slot + CACHE_LINE, 1);
+}
+
 struct account_slot *table_find(const struct region *region, uint32_t stripe, uint64_t hash,
                                 const char *name, uint32_t length, struct account_slot **free)
 {

@@ -40,6 +40,9 @@ uint32_t table_stripe(const struct region *region, uint64_t hash);
 struct account_slot *table_find(const struct region *region, uint32_t stripe, uint64_t hash,
                                 const char *name, uint32_t length, struct account_slot **free);
 
+/* Asks the processor to fetch the slot where a probe for HASH begins.  Needs no lock. */
+void table_prefetch(const struct region *region, uint64_t hash);
+
 /* Slot INDEX (from 0 to table_stripe_slots - 1) of STRIPE, for walks. */
 struct account_slot *table_slot(const struct region *region, uint32_t stripe, uint32_t index);
 uint32_t table_stripe_slots(const struct region *region);

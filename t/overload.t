@@ -37,7 +37,7 @@ if (!$ENV{TALLYD_TEST_FILES_RAISED}) {
 		. '; exec "$@"', 'sh', $^X, map({ "-I$_" } grep { !ref } @INC), $0, @ARGV
 		or die "cannot run sh: $!";
 }
-chomp(my $files = `ulimit -n`);
+chomp(my $files = `sh -c 'ulimit -n'`);
 
 sub event_text {
 	my ($account, $amount) = @_;
@@ -115,7 +115,8 @@ sub memory {
 	my (@pids) = @_;
 	my $sum = 0;
 	for my $pid (@pids) {
-		$sum += 1024 * $1 while slurp("/proc/$pid/smaps_rollup") =~ /^Private_Dirty:\s+(\d+) kB/mg;
+		my ($dirty) = slurp("/proc/$pid/smaps_rollup") =~ /^Private_Dirty:\s+(\d+) kB/m;
+		$sum += 1024 * $dirty;
 	}
 	return $sum;
 }
@@ -173,7 +174,8 @@ subtest 'more events at once than may wait' => sub {
 	# What the server says itself, free of how fast this client reads.
 	is($tallyd->stop, 0, 'it stops');
 	my (@quick, @slow);
-	while (slurp($log) =~ m{"POST /events HTTP/1\.1" (\d+) .*?(\d+)$}mg) {
+	my $lines = slurp($log);
+	while ($lines =~ m{"POST /events HTTP/1\.1" (\d+) .*?(\d+)$}mg) {
 		push @{ $1 == 503 ? \@quick : \@slow }, $2 / 1000;
 	}
 	is(@quick, @refused, 'each refusal has its line in the access log');

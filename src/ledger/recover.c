@@ -11,6 +11,8 @@
 
 #define REPAIR_HINT "; see tallyctl journal repair"
 #define PLACE_SIZE  320
+#define RUN_MAX     32 /* records looked at ahead: as many lines as a core fetches at once, and some \
+	                */
 
 struct context {
 	struct store *store;
@@ -113,16 +115,30 @@ static enum store_status take(struct context *context, const struct record_head 
 	return why == NULL ? STORE_OK : corrupt(context, record->lsn, why);
 }
 
+/* The slots of a whole run are on their way from memory while its first records are applied. */
+static enum store_status take_run(struct context *context, const struct record_head *const *record,
+                                  size_t count)
+{
+	enum store_status status = STORE_OK;
+
+	for (size_t i = 0; i < count; i++)
+		replay_prefetch(context->region, record[i]);
+	for (size_t i = 0; i < count && status == STORE_OK; i++)
+		status = take(context, record[i]);
+	return status;
+}
+
 static enum store_status read_all(struct context *context, uint64_t from)
 {
 	struct store_reader *reader = store_replay(context->store, from);
-	const struct record_head *record;
+	const struct record_head *run[RUN_MAX];
 	enum store_status status;
+	size_t count;
 
 	if (reader == NULL)
 		return failed_io(context, "replay");
-	while ((status = store_next(reader, &record)) == STORE_OK &&
-	       (status = take(context, record)) == STORE_OK)
+	while ((status = store_next_run(reader, run, RUN_MAX, &count)) == STORE_OK &&
+	       (status = take_run(context, run, count)) == STORE_OK)
 		;
 	context->recovery->start = store_reader_at(reader);
 	if (status == STORE_IO)

@@ -33,13 +33,18 @@ static void create(struct account_slot *slot, uint64_t hash, const struct record
 	memcpy(slot->name, leg->name, leg->name_length);
 }
 
+static uint64_t hash_name(const struct region *region, const struct record_leg *leg)
+{
+	return XXH3_64bits_withSeed(leg->name, leg->name_length,
+	                            region_geometry(region)->hash_seed);
+}
+
 static const char *apply_leg(struct region *region, const struct record_head *record,
                              const struct record_leg *leg)
 {
 	static const struct account_slot nothing;
 	struct account_slot *vacancy;
-	uint64_t hash = XXH3_64bits_withSeed(leg->name, leg->name_length,
-	                                     region_geometry(region)->hash_seed);
+	uint64_t hash = hash_name(region, leg);
 	struct account_slot *slot = table_find(region, table_stripe(region, hash), hash, leg->name,
 	                                       leg->name_length, &vacancy);
 	const char *why;
@@ -71,4 +76,12 @@ const char *replay_apply(struct region *region, const struct record_head *record
 	while (why == NULL && (leg = record_next_leg(record, leg)) != NULL)
 		why = apply_leg(region, record, leg);
 	return why;
+}
+
+void replay_prefetch(const struct region *region, const struct record_head *record)
+{
+	const struct record_leg *leg = NULL;
+
+	while ((leg = record_next_leg(record, leg)) != NULL)
+		table_prefetch(region, hash_name(region, leg));
 }

@@ -17,6 +17,9 @@ struct region;
  */
 const char *replay_apply(struct region *region, const struct record_head *record);
 
+/* Asks the processor to fetch what replay_apply of RECORD will touch; some records ahead of it. */
+void replay_prefetch(const struct region *region, const struct record_head *record);
+
 extern const char replay_table_full[];
 
 #endif

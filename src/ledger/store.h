@@ -80,6 +80,13 @@ struct store_reader *store_replay(const struct store *store, uint64_t from);
  */
 enum store_status store_next(struct store_reader *reader, const struct record_head **record);
 
+/*
+ * The same for a run of records, at least one and at most LIMIT, all borrowed until the next call:
+ * whoever has several to apply can fetch the memory for one while working on another.
+ */
+enum store_status store_next_run(struct store_reader *reader, const struct record_head **records,
+                                 size_t limit, size_t *count);
+
 /* tail: the position behind the last record given. */
 uint64_t store_reader_at(const struct store_reader *reader);
 void store_reader_close(struct store_reader *reader);

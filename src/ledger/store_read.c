@@ -151,6 +151,32 @@ enum store_status store_next(struct store_reader *reader, const struct record_he
 	return status;
 }
 
+/* The next record, if the buffer holds all of it: nothing is read, so none before it is lost. */
+static bool next_buffered(struct store_reader *reader, const struct record_head **record)
+{
+	uint64_t left = reader->open.base + reader->open.size - reader->at;
+	size_t offset = (size_t)(reader->at - reader->start);
+	size_t have = reader->have - offset;
+
+	if (have < JOURNAL_RECORD_MIN || (have < JOURNAL_RECORD_MAX && have < left))
+		return false;
+	*record = (const void *)(reader->buffer + offset);
+	size_t length = record_check(*record, have, reader->at, reader->store->key);
+	reader->at += length;
+	return length != 0;
+}
+
+enum store_status store_next_run(struct store_reader *reader, const struct record_head **records,
+                                 size_t limit, size_t *count)
+{
+	enum store_status status = store_next(reader, &records[0]);
+
+	*count = status == STORE_OK ? 1 : 0;
+	while (*count > 0 && *count < limit && next_buffered(reader, &records[*count]))
+		(*count)++;
+	return status;
+}
+
 /* Is there a sound record in the buffer, from OFFSET on, whose durable mark is beyond AT? */
 static bool find_witness(struct store_reader *reader, uint64_t at, uint64_t *witness)
 {
