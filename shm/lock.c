@@ -52,6 +52,8 @@ static int wait_for(struct region *region, pthread_mutex_t *mutex, uint32_t numb
 		int error = pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, &until);
 		if (error != ETIMEDOUT)
 			return error;
+		if (region_poisoned(region))
+			return ENOTRECOVERABLE;
 		seconds++;
 		counter_add(&region->processes[region->slot].counters, COUNTER_LOCK_ALARMS, 1);
 		if (region->alarm != NULL)
@@ -84,8 +86,14 @@ static bool inherit(struct region *region, pthread_mutex_t *mutex, uint32_t numb
 bool lock_acquire(struct region *region, uint32_t number)
 {
 	pthread_mutex_t *mutex = &region->locks[number].mutex;
-	int error = take(region, mutex, number);
 
+	/*
+	 * Not left to the mutex: glibc's pthread_mutex_trylock(3) takes an unrecoverable one, says
+	 * ENOTRECOVERABLE and does not give it back; the next who came would wait for ever.
+	 */
+	if (region_poisoned(region))
+		return false;
+	int error = take(region, mutex, number);
 	if (error == EOWNERDEAD) {
 		if (!inherit(region, mutex, number))
 			return false;

@@ -142,7 +142,8 @@ static void *map_new(const char *name, uint64_t size)
 		error = posix_fallocate(fd, 0, (off_t)size);
 	while (error == EINTR);
 	if (error == 0) {
-		base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd,
+		            0);
 		error = errno;
 	}
 	close(fd);

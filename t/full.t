@@ -14,8 +14,8 @@ use Tallyd qw(slurp wait_until);
 use Test::More;
 
 use constant {
-	BALLAST       => 12 * 1024 * 1024, # bytes that are given back to make room
-	DISK          => '16M',
+	BALLAST       => 4 * 1024 * 1024, # bytes that are given back to make room
+	DISK          => '6M',
 	HEAL_DEADLINE => 10, # seconds; the daemon looks every second
 	RESTARTS      => 3,  # on a full disk
 };
@@ -65,7 +65,7 @@ sub fill {
 	my ($tallyd, $prefix) = @_;
 	my $hammer = Hammer->start($tallyd, connections => 4, depth => 8, accounts => 20,
 		prefix => $prefix);
-	my $full = wait_until { ($hammer->told || {})->{refused}{disk_full} } 20;
+	my $full = wait_until { ($hammer->told || {})->{refused}{disk_full} } 30;
 	ok($full, 'updates are refused with disk_full') or diag $tallyd->log_tail;
 	my $before = $hammer->told->{acknowledged};
 	my $told = $hammer->finish;
@@ -133,7 +133,7 @@ SKIP: {
 	unshift @mounted, $memory;
 	Mounts::tmpfs($memory, '64M');
 	open my $image, '>', "$memory/image" or die "image: $!";
-	truncate $image, 18 * 1024 * 1024 or die "image: $!";
+	truncate $image, 8 * 1024 * 1024 or die "image: $!";
 	close $image;
 	my $why = Mounts::failure('mkfs.ext4', '-q', '-F', '-m', 0, '-J', 'size=1', "$memory/image")
 		|| Mounts::failure('mount', '-o', 'loop', "$memory/image", $disk);

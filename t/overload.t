@@ -5,10 +5,10 @@
 use strict;
 use warnings;
 
+use Errno ();
 use FindBin;
-use IO::Socket::INET;
 use POSIX ();
-use Socket qw(SOL_SOCKET SO_ERROR SO_RCVBUF SO_LINGER MSG_NOSIGNAL);
+use Socket qw(SOL_SOCKET SO_RCVBUF MSG_NOSIGNAL);
 use Test::More;
 use Time::HiRes qw(time sleep);
 
@@ -26,6 +26,7 @@ use constant {
 	REFUSED_MED => 10,      # and of the one in the middle
 	IDLE_MAX    => 2048,    # bytes of a worker's memory per idle connection
 	BUSY_MAX    => 0.1,     # share of a CPU of a worker whose listeners are paused
+	BUFFERS     => 4,       # bodies of 200 kB in 1 MiB of buffers, each a power of two
 	FILES       => 256,     # descriptors of this test, besides its connections
 };
 
@@ -48,7 +49,8 @@ sub event_text {
 # Waits until the journal writer has written nothing for longer than a group commit takes.
 sub quiet {
 	my ($tallyd) = @_;
-	my ($journal) = $tallyd->children('journal');
+	# It takes its name a moment after its birth.
+	my $journal = wait_until { ($tallyd->children('journal'))[0] } PROMPTLY;
 	my ($last, $since) = ('', time);
 	wait_until {
 		my ($now) = slurp("/proc/$journal->{pid}/io") =~ /^syscw: (\d+)/m;
@@ -203,7 +205,7 @@ subtest 'the same, pipelined' => sub {
 	cmp_ok($count{503}, '>', 0, 'some were refused');
 	check_refusals(@refused);
 	is($tallyd->balance('line'), $count{200}, 'the balance is the number accepted');
-	my $health = burst($tallyd, QUEUE + 50, event_text('line', 1));
+	burst($tallyd, QUEUE + 50, event_text('line', 1));
 	wait_until { $tallyd->request('GET', '/healthz')->{status} == 200 } PROMPTLY;
 	is($tallyd->request('GET', '/healthz')->{status}, 200, 'and then it is healthy again');
 	is($tallyd->stop, 0, 'it stops');
@@ -262,7 +264,7 @@ subtest 'no descriptors left' => sub {
 	my ($highest) = sort { $b <=> $a } map { m{(\d+)$} } glob "/proc/$pid/fd/*";
 	is(system($prlimit, '--pid', $pid, '--nofile=' . ($highest + 1)), 0, 'the worker has what it has');
 	# It may have closed lower ones: what it can still take, it takes.
-	while (@open < 20) {
+	while (@open < FILES / 2) {
 		my $extra = $tallyd->connection;
 		send_all($extra, "GET / HTTP/1.1\r\nHost: t\r\n\r\n");
 		last unless eval { read_response($extra, deadline => 1 / patience()) };
@@ -304,15 +306,16 @@ subtest 'clients that are too slow' => sub {
 	setsockopt $deaf, SOL_SOCKET, SO_RCVBUF, 4096;
 	my $echo = "POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 50000\r\n\r\n" . 'e' x 50_000;
 	my $sent = 0;
-	my $stuck = time;
-	wait_until {
+	my ($begun, $stuck) = (time, time);
+	my $cut = wait_until {
 		my $got = send $deaf, substr($echo, $sent % length $echo), MSG_NOSIGNAL;
 		($sent, $stuck) = ($sent + $got, time) if $got;
-		return time - $stuck > 0.5;
+		return !defined $got && !$!{EAGAIN};
 	} 20;
-	cmp_ok($sent, '>', length $echo, 'a client that sends and does not read is not read either');
-	ok((wait_until { unpack 'i', getsockopt $deaf, SOL_SOCKET, SO_ERROR } 10), '... and is cut');
-	between(time - $stuck, 0.5, 5, '... at write_timeout');
+	cmp_ok($sent, '>', length $echo, 'a client that sends and does not read');
+	ok($cut, '... is cut');
+	cmp_ok(time - $begun, '>=', 0.95, '... not before write_timeout');
+	between(time - $stuck, 0, 5, '... and soon after it');
 	like($tallyd->log_text, qr/refused: clients too slow/, 'the log tells');
 	is($tallyd->request('GET', '/healthz')->{status}, 200, 'others are served');
 	is($tallyd->stop, 0, 'it stops');
@@ -340,12 +343,12 @@ subtest 'more bytes than buffer_memory' => sub {
 		}
 		my $now = resident($pid);
 		$most = $now if $now > $most;
-		!grep { length $left[$_] && !$refused{$_} } 0 .. $#sockets;
-	} 20;
+		keys %refused >= @sockets - BUFFERS;
+	} 10;
 	my %why;
 	$why{ $_->{status} . ' ' . ($_->{json}{reason} // '') }++ for values %refused;
 	is_deeply([keys %why], ['503 busy'], 'what has no room is refused: busy');
-	cmp_ok(scalar keys %refused, '>=', 56, 'nearly all of them (' . keys(%refused) . ')');
+	cmp_ok(scalar keys %refused, '>=', @sockets - BUFFERS, 'all but those that fit');
 	is_deeply([grep { ($_->{headers}{'retry-after'} // '') !~ /^[1-9]\d*\z/ } values %refused], [],
 		'with a Retry-After');
 	SKIP: {

@@ -1,16 +1,14 @@
-/* The region: its shape, table, locks, ring, operations and wake-ups; and the ledger on it. */
+/* The region: its shape, table, locks, ring, operations and counters; and the ledger on it. */
 #include <fcntl.h>
-#include <sys/eventfd.h>
+#include <linux/futex.h>
 #include <sys/statvfs.h>
 
 #include "../shm/lock.h"
 #include "../shm/repair.h"
-#include "../shm/wake.h"
 #include "../src/ledger/seal.h"
 #include "region-fixture.h"
 
 #define START       UINT64_C(4096)
-#define WAKE_ROUNDS 20000
 #define LOCK_ROUNDS 2000
 
 static struct region *region;  /* of the test that runs */
@@ -29,7 +27,6 @@ static void begin(uint64_t stripes)
 	region = fixture_begun(&geometry, START);
 	region_enter(region, 0);
 	atomic_store(&word[0], 0);
-	atomic_store(&word[1], 0);
 }
 
 static void end(void)
@@ -391,6 +388,7 @@ static uint64_t post_with_left(uint64_t left)
 {
 	struct ledger *ledger = ledger_open(region, 0);
 
+	atomic_store(&marks()->released, marks()->tail);
 	region->header->segment_end = marks()->tail + left;
 	memset(region->ring, 0xee, region_geometry(region)->ring_size);
 	uint64_t lsn = fixture_post(ledger, "a", 1).lsn;
@@ -545,7 +543,12 @@ static void test_disk(void)
 
 static bool held(uint32_t number)
 {
-	return pthread_mutex_trylock(&region->locks[number].mutex) == EBUSY;
+	pthread_mutex_t *mutex = &region->locks[number].mutex;
+
+	if (pthread_mutex_trylock(mutex) == EBUSY)
+		return true;
+	pthread_mutex_unlock(mutex);
+	return false;
 }
 
 static int sees_held(void *argument)
@@ -632,18 +635,20 @@ static void test_no_deadlock(void)
 	end();
 }
 
-/* Dies committed and with nothing done yet: the area is a valid one. */
+/* Dies committed, with two stripes and the ring, and with nothing done yet. */
 static int die_committed(void *argument)
 {
-	uint32_t stripe = 0;
+	static const uint32_t stripes[] = {0, 1};
 	struct operation_area *area = &region->processes[1].area;
-	struct account_slot *after;
 
 	(void)argument;
 	region_enter(region, 1);
-	operation_lock(region, &stripe, 1);
-	after = operation_stage(region, table_slot(region, 0, 0), 0, sizeof *after);
-	after->balance = 42;
+	operation_lock(region, stripes, 2);
+	for (uint32_t i = 0; i < 2; i++) {
+		struct account_slot *after =
+		    operation_stage(region, table_slot(region, i, 0), i, sizeof *after);
+		after->balance = 42 + i;
+	}
 	lock_acquire(region, lock_ring(region));
 	area->new_tail = marks()->tail + 64;
 	area->new_events = marks()->events + 1;
@@ -653,13 +658,25 @@ static int die_committed(void *argument)
 	return 0;
 }
 
-/* Nobody may still be repairing from an area when it stops counting. */
 static int adopt(void *argument)
 {
 	(void)argument;
 	region_enter(region, 1);
-	atomic_store(&word[0], 1);
 	return operation_adopt(region) ? 0 : 1;
+}
+
+/* Waits until somebody sleeps for lock NUMBER (glibc's lock word says so).  False: nobody did. */
+static bool somebody_waits(uint32_t number)
+{
+	const int *state = &region->locks[number].mutex.__data.__lock;
+	uint64_t until = clock_monotonic_us() + (uint64_t)fixture_deadline() * 1000000;
+
+	while (((uint32_t)__atomic_load_n(state, __ATOMIC_SEQ_CST) & FUTEX_WAITERS) == 0) {
+		if (clock_monotonic_us() > until)
+			return false;
+		sched_yield();
+	}
+	return true;
 }
 
 static void test_adopt(void)
@@ -667,128 +684,23 @@ static void test_adopt(void)
 	begin(2);
 	uint64_t tail = marks()->tail;
 	fixture_run(die_committed, NULL);
-	lock_acquire(region, 0); /* repairs it, and stays */
-	cmp_ok(table_slot(region, 0, 0)->balance, "==", 42, "the image is applied");
+	lock_acquire(region, 1); /* repairs it, and stays */
+	cmp_ok(table_slot(region, 1, 0)->balance, "==", 43, "the image is applied");
 	ok(marks()->tail == tail + 64 && marks()->events == 1, "the tail and the count have moved");
+	cmp_ok(table_slot(region, 0, 0)->balance, "==", 0, "the other stripe waits for its owner");
 	pid_t pid = fixture_fork(adopt, NULL);
-	fixture_reaches(&word[0], 1);
-	while (((unsigned)region->locks[0].mutex.__data.__lock & 0x80000000U) == 0)
-		sched_yield();
-	ok(region->processes[1].area.commit != 0, "an adopter waits while a stripe is held");
-	lock_release(region, 0);
-	cmp_ok(fixture_wait(pid), "==", 0, "... then adopts");
+	ok(somebody_waits(1), "an adopter waits while a stripe is held");
+	cmp_ok(table_slot(region, 0, 0)->balance, "==", 42, "... having repaired the one before");
+	/* Else somebody could repair that one from the area while it is written anew. */
+	ok(held(0), "... and holding it until the area is free");
+	ok(region->processes[1].area.commit != 0, "which it is not yet");
+	lock_release(region, 1);
+	cmp_ok(fixture_wait(pid), "==", 0, "then it adopts");
 	cmp_ok((intmax_t)region->processes[1].area.commit, "==", 0, "and the area is free");
 	end();
 }
 
-/* ---- waking */
-
-/* The journal writer of a stress: sleeps until each tail, and says so. */
-static int sleep_for_each(void *argument)
-{
-	(void)argument;
-	for (uint64_t round = 1; round <= WAKE_ROUNDS; round++) {
-		while (marks()->tail == round - 1) {
-			uint64_t before = clock_monotonic_us();
-			wake_writer_sleep(region, round - 1, fixture_deadline() * 1000);
-			if (clock_monotonic_us() - before > (uint64_t)fixture_deadline() * 900000)
-				return 1;
-		}
-		atomic_store(&word[0], round);
-	}
-	return 0;
-}
-
-static void spin(unsigned times)
-{
-	for (volatile unsigned i = 0; i < times; i++)
-		;
-}
-
-static void test_writer_wakes(void)
-{
-	uint64_t round = 0;
-
-	begin(1);
-	atomic_store(&marks()->tail, 0);
-	pid_t pid = fixture_fork(sleep_for_each, NULL);
-	while (round < WAKE_ROUNDS) {
-		spin((unsigned)(round * 7919 % 1000));
-		atomic_store(&marks()->tail, ++round);
-		wake_writer(region);
-		if (!fixture_reaches(&word[0], round))
-			break;
-	}
-	cmp_ok((intmax_t)atomic_load(&word[0]), "==", WAKE_ROUNDS, "the writer is woken each time");
-	cmp_ok(fixture_wait(pid), "==", 0, "... and never slept through a wake-up");
-	end();
-}
-
-static int wake_fd;
-
-/* Wants each round's LSN and is woken for it, or told that it has passed. */
-static int want_each(void *argument)
-{
-	struct pollfd polled = {.fd = wake_fd, .events = POLLIN};
-	uint64_t count;
-
-	(void)argument;
-	region_enter(region, 1);
-	for (uint64_t round = 1; round <= WAKE_ROUNDS; round++) {
-		atomic_store(&word[1], round);
-		spin((unsigned)(round * 104729 % 1000));
-		while (wake_want(region, round)) {
-			if (poll(&polled, 1, (int)fixture_deadline() * 900) != 1 ||
-			    read(wake_fd, &count, sizeof count) != sizeof count)
-				return 1;
-			if (marks()->released > round)
-				break;
-		}
-		atomic_store(&word[0], round);
-	}
-	return 0;
-}
-
-static void test_workers_wake(void)
-{
-	uint64_t round = 0, one = 1;
-	bool wrote = true;
-
-	begin(1);
-	wake_fd = eventfd(0, EFD_CLOEXEC);
-	atomic_store(&marks()->released, 1);
-	pid_t pid = fixture_fork(want_each, NULL);
-	while (wrote && round < WAKE_ROUNDS) {
-		if (!fixture_reaches(&word[1], ++round))
-			break;
-		spin((unsigned)(round * 7919 % 1000));
-		atomic_store(&marks()->released, round + 1);
-		if (wake_due(region, 1, round + 1))
-			wrote = write(wake_fd, &one, sizeof one) == sizeof one;
-		if (!fixture_reaches(&word[0], round))
-			break;
-	}
-	cmp_ok(fixture_wait(pid), "==", 0, "no worker waits for a wake-up that was lost");
-	cmp_ok((intmax_t)atomic_load(&word[0]), "==", WAKE_ROUNDS, "... in %d rounds", WAKE_ROUNDS);
-	close(wake_fd);
-	end();
-}
-
-static void test_wants(void)
-{
-	begin(1);
-	atomic_store(&marks()->released, 100);
-	ok(!wake_want(region, 99), "what is released is not waited for");
-	ok(!wake_due(region, 0, 1000), "... so no wake-up comes");
-	ok(wake_want(region, 100), "the mark itself is not released yet");
-	ok(!wake_due(region, 0, 100), "not due at the LSN");
-	ok(wake_due(region, 0, 101), "due beyond it");
-	ok(!wake_due(region, 0, 102), "once");
-	ok(wake_want(region, 200), "a wish");
-	region_reset_slot(region, 0);
-	ok(!wake_due(region, 0, 1000), "is not the next owner's");
-	end();
-}
+/* ---- counters */
 
 static void test_counters(void)
 {
@@ -908,7 +820,7 @@ static void test_plain_records(void)
 int main(void)
 {
 	plan(NO_PLAN);
-	word = fixture_shared(2 * sizeof *word);
+	word = fixture_shared(sizeof *word);
 	test_geometry();
 	test_no_space();
 	test_inspect();
@@ -929,9 +841,6 @@ int main(void)
 	test_most_cells();
 	test_no_deadlock();
 	test_adopt();
-	test_writer_wakes();
-	test_workers_wake();
-	test_wants();
 	test_counters();
 	test_post_and_read();
 	test_overflow();

@@ -80,10 +80,9 @@ sub unharmed {
 sub accounted {
 	my ($tallyd, $report, $what) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my $client = $tallyd->connection;
 	my %wrong;
 	for my $name (sort keys %{ $report->{accounts} }) {
-		my $balance = $tallyd->balance($name, connection => $client) || 0;
+		my $balance = $tallyd->balance($name) || 0;
 		my ($acknowledged, $unknown) = @{ $report->{accounts}{$name} };
 		$wrong{$name} = "$acknowledged acknowledged, $unknown unanswered, balance $balance"
 			if $balance != $acknowledged;
@@ -258,6 +257,12 @@ subtest 'what a reload changes' => sub {
 	wait_until { workers($tallyd) == 1 } PROMPTLY;
 	is($malformed->(), '', 'nothing goes to the old log');
 	like(slurp($log), qr/worker 1 info: refused: malformed HTTP/, 'the worker writes to the new one');
+	ok((wait_until {
+		my ($journal) = $tallyd->children('journal');
+		$journal && grep { (readlink // '') eq $log } glob "/proc/$journal->{pid}/fd/*";
+	} PROMPTLY), 'so does the journal writer');
+	unlike(slurp($log), qr/journal writer.* was killed/, '... which nobody had to kill');
+	is($tallyd->event('kept', 0)->{status}, 200, '... and which goes on');
 	$tallyd->set_config(log => 'stderr');
 	like(reload($tallyd), qr/reloaded/, 'and back');
 

@@ -198,6 +198,15 @@ static void test_rest(size_t left, size_t cut)
 	ok(fd >= 0, "the head was not written over");
 	close(fd);
 	close(directory);
+	if (left != 0) {
+		uint64_t tail;
+		struct image_file file;
+		snprintf(file.path, sizeof file.path, "%s", segment_path(&journal.place, 0));
+		file_put_byte(&file, SEGMENT - 1, 1);
+		ok(read_from(&journal, SEGMENT_HEAD, &tail) == journal.records - 2 &&
+		       tail == SEGMENT - left,
+		   "a rest that is not zero ends the journal");
+	}
 	end(&journal);
 }
 

@@ -16,7 +16,7 @@ use Hammer;
 use JSON::PP ();
 use Mounts;
 use POSIX ();
-use Tallyd qw(wait_until);
+use Tallyd qw(wait_until slurp);
 use Test::More;
 
 use constant {
@@ -129,7 +129,8 @@ sub run_faulty {
 			seconds => LOAD, grace => 0.3)->wait_end;
 		push @problems, Hammer::oddities($told);
 		$tallyd->term unless defined $tallyd->exit_status;
-		wait_until { defined $tallyd->exit_status } ($killed ? CRASHED_WAIT : STOP_DEADLINE);
+		wait_until { defined $tallyd->exit_status }
+			$killed ? CRASHED_WAIT / patience() : STOP_DEADLINE;
 	}
 	my $status = $tallyd->exit_status;
 	my $log = $tallyd->log_text;
@@ -208,5 +209,58 @@ for my $reader (@readers) {
 }
 is($ran, scalar @cases, 'every case was run');
 cmp_ok($busy, '>', $ran / 3, "$busy of them under load");
+
+# ---- slow, not faulty
+
+# While a group commit is written the next one's events arrive: the writer finds no idle moment.
+subtest 'sync = interval: a writer that is never idle syncs in time' => sub {
+	my ($interval, $seconds) = (100, 2);
+	my $trace = "$top/trace";
+	my $tallyd = Tallyd->start(
+		config => { sync => 'interval', sync_interval => $interval, snapshot_every => 0 },
+		wrapper => ['strace', '-D', '-f', '-qqq', '--seccomp-bpf', '-o', $trace,
+			'-e', 'trace=pwritev,fdatasync', '-e', 'inject=pwritev:delay_exit=20000']);
+	my $told = Hammer->start($tallyd, connections => 8, depth => 1, accounts => 10,
+		seconds => $seconds)->wait_end;
+	my @calls = slurp($trace) =~ /(pwritev|fdatasync)\(/g;
+	pop @calls while @calls && $calls[-1] ne 'pwritev';
+	my ($synced, $most, $run) = (0, 0, 0);
+	for (@calls) {
+		$run = $_ eq 'pwritev' ? $run + 1 : 0;
+		$most = $run if $run > $most;
+		$synced++ if $_ eq 'fdatasync';
+	}
+	cmp_ok($told->{acknowledged}, '>', 0, 'events are taken');
+	cmp_ok($synced, '>', $seconds * 1000 / $interval / 4, 'there are syncs under load');
+	# Each takes 20 ms and more.
+	cmp_ok($most, '<=', $interval / 20 + 3, 'no more group commits than fit into an interval between two');
+	is($tallyd->stop, 0, 'it drains');
+};
+
+# ---- a writer that dies of something else once its disk has failed
+
+subtest 'a journal that has failed gets no second writer' => sub {
+	my $tallyd = Tallyd->start;
+	my $journal = wait_until { ($tallyd->children('journal'))[0] } 5;
+	is($tallyd->event('before', 1)->{status}, 200, 'it serves');
+	my $pid = fork // die "cannot fork: $!";
+	if ($pid == 0) {
+		exec 'strace', '-f', '-qqq', '-o', '/dev/null', '-e', 'trace=fdatasync,exit_group',
+			'-e', 'inject=fdatasync:error=EIO', '-e', 'inject=exit_group:signal=KILL',
+			'-p', $journal->{pid} or POSIX::_exit(127);
+	}
+	wait_until { slurp("/proc/$journal->{pid}/status") =~ /^TracerPid:\s*[1-9]/m } 5
+		or diag 'strace did not attach';
+	my $answer = eval { $tallyd->event('after', 1) };
+	ok(!$answer || $answer->{status} != 200, 'what is not on disk is not acknowledged');
+	ok((wait_until { defined $tallyd->exit_status } 5), 'tallyd ends');
+	is($tallyd->exit_status, 1, '... with status 1');
+	kill 'KILL', $pid;
+	waitpid $pid, 0;
+	$tallyd->kill9 unless defined $tallyd->exit_status;
+	$tallyd->start_again;
+	is($tallyd->balance('before'), 1, 'started again it has what was acknowledged');
+	is($tallyd->stop, 0, 'it drains');
+};
 
 done_testing;

@@ -46,19 +46,22 @@ struct journal {
 };
 
 static volatile sig_atomic_t stop_asked;
+static volatile sig_atomic_t leave_asked;
 static volatile sig_atomic_t reopen_asked;
 
 static void on_signal(int number)
 {
 	if (number == SIGUSR1)
 		reopen_asked = 1;
+	else if (number == SIGWINCH)
+		leave_asked = 1;
 	else
 		stop_asked = 1;
 }
 
 static void catch_signals(void)
 {
-	static const int orders[] = {SIGTERM, SIGQUIT, SIGUSR1};
+	static const int orders[] = {SIGTERM, SIGQUIT, SIGWINCH, SIGUSR1};
 	struct sigaction action = {.sa_handler = on_signal};
 	sigset_t unblocked;
 
@@ -180,6 +183,16 @@ static bool sync_each_time(const struct journal *journal)
 	return atomic_load(&journal->live->sync_interval_ms) == 0;
 }
 
+/* With an interval: when what is written must be synced.  UINT64_MAX: it is already. */
+static uint64_t sync_due_us(const struct journal *journal)
+{
+	uint32_t interval = atomic_load(&journal->live->sync_interval_ms);
+
+	if (atomic_load(&journal->marks->durable) >= journal->position)
+		return UINT64_MAX;
+	return journal->synced_us + (uint64_t)interval * 1000;
+}
+
 /* One group commit: everything up to TAIL. */
 static int commit(struct journal *journal, uint64_t tail)
 {
@@ -199,7 +212,8 @@ static int commit(struct journal *journal, uint64_t tail)
 	journal->active_us = clock_monotonic_us();
 	measure_rate(journal, journal->active_us);
 	extender_advance(journal->extender, journal->position);
-	return 0;
+	/* Under load there may be no idle turn that would see to it in time. */
+	return sync_due_us(journal) <= journal->active_us ? sync_now(journal) : 0;
 }
 
 /* A seal that finds no room waits for the next commit. */
@@ -226,13 +240,12 @@ static void delay(const struct journal *journal)
 /* Nothing is in the ring.  What is due by time? */
 static int idle(struct journal *journal)
 {
-	uint32_t interval = atomic_load(&journal->live->sync_interval_ms);
 	uint64_t now = clock_monotonic_us();
 	uint64_t quiet = now - journal->active_us;
+	uint64_t due = sync_due_us(journal);
 	uint32_t sleep_ms = SLEEP_MS;
 
-	if (atomic_load(&journal->marks->durable) < journal->position) {
-		uint64_t due = journal->synced_us + (uint64_t)interval * 1000;
+	if (due != UINT64_MAX) {
 		if (now >= due)
 			return sync_now(journal);
 		sleep_ms = (uint32_t)((due - now) / 1000 + 1);
@@ -403,8 +416,15 @@ int journal_run(struct region *region, uint32_t slot, const struct journal_setti
 
 	catch_signals();
 	status = start(&journal, slot);
-	while (status == 0 && !finished)
+	while (status == 0 && !finished) {
+		/*
+		 * As good as dead, and as quick: the successor goes on from the marks, while a segment
+		 * that is being made could take seconds to wait for.
+		 */
+		if (leave_asked && !stop_asked)
+			return 0;
 		status = turn(&journal, &finished);
+	}
 	if (status == JOURNAL_EXIT_POISONED)
 		log_error("the region is inconsistent: leaving it to the master");
 	extender_stop(journal.extender);

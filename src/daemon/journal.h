@@ -21,7 +21,8 @@ struct journal_settings {
 /*
  * Runs in its own process, in process slot SLOT, until SIGTERM; then everything in the ring
  * is made durable, a stop record closes the run, and 0 is returned.  Otherwise an exit status
- * above, or 1 (could not start; logged).
+ * above, or 1 (could not start; logged).  On SIGWINCH it leaves at once, with 0, and the next
+ * writer goes on where it was.
  */
 int journal_run(struct region *region, uint32_t slot, const struct journal_settings *settings);
 

@@ -29,9 +29,9 @@ static int test(const struct options *options)
 	struct privileges privileges;
 
 	/* Only root can become somebody else, so only root's answer means anything. */
-	if (config == NULL || (geteuid() == 0 && privileges_find(&privileges, config->user,
-	                                                         config->group, error,
-	                                                         sizeof error) != 0)) {
+	if (config == NULL ||
+	    (geteuid() == 0 &&
+	     privileges_find(&privileges, config->user, config->group, error, sizeof error) != 0)) {
 		fprintf(stderr, "tallyd: %s\n", error);
 		config_free(config);
 		return EXIT_USAGE;

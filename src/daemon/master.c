@@ -265,7 +265,6 @@ static void reload_begin(struct master *master)
 		return;
 	}
 	config_restart_only(master->config, reload->config, report_restart_only);
-	reload->listeners = NULL;
 	if (config_keep(reload->config, master->config) != 0) {
 		snprintf(error, sizeof error, "out of memory");
 	} else if (switch_log(master->config, reload->config) != 0) {
@@ -274,11 +273,12 @@ static void reload_begin(struct master *master)
 	} else {
 		reload->listeners =
 		    listen_open(reload->config, master->listeners, error, sizeof error);
-	if (reload->listeners != NULL && listen_own(reload->listeners, master->family.privileges,
-	                                            error, sizeof error) != 0) {
-		listen_abandon(master->listeners, reload->listeners);
-		reload->listeners = NULL;
-	}
+		if (reload->listeners != NULL &&
+		    listen_own(reload->listeners, master->family.privileges, error, sizeof error) !=
+		        0) {
+			listen_abandon(master->listeners, reload->listeners);
+			reload->listeners = NULL;
+		}
 		if (reload->listeners == NULL)
 			switch_log_back(reload->config, master->config);
 	}
@@ -295,6 +295,20 @@ static void reload_begin(struct master *master)
 		reload_abort(master, strerror(errno));
 }
 
+/* The journal writer's log is the one that it was forked with: another takes its place. */
+static void renew_journal(struct master *master, const struct config *config)
+{
+	const struct config *before = master->config;
+	struct child *child;
+
+	if (master->journal.slot < 0 ||
+	    (strcmp(before->log, config->log) == 0 && before->log_level == config->log_level))
+		return;
+	child = &master->family.child[master->journal.slot];
+	child->leaving = true;
+	kill(child->pid, SIGWINCH);
+}
+
 static void reload_commit(struct master *master)
 {
 	struct reload *reload = &master->reload;
@@ -309,6 +323,7 @@ static void reload_commit(struct master *master)
 	listen_commit(master->listeners, reload->listeners);
 	master->listeners = reload->listeners;
 	engine_configure(&master->engine, reload->config);
+	renew_journal(master, reload->config);
 	config_free(master->config);
 	master->config = reload->config;
 	reload->active = false;
@@ -452,11 +467,15 @@ static void snapshot_ended(struct master *master, bool good)
 		master->snapshot_due_us = after(SNAPSHOT_RETRY_S);
 }
 
-static void journal_ended(struct master *master, int status)
+static void journal_ended(struct master *master, const struct child *child, int status)
 {
-	if (WIFEXITED(status) && WEXITSTATUS(status) == JOURNAL_EXIT_FAILED)
+	/* Whatever it died of after it had said so: no other may try what failed once more. */
+	bool failed = atomic_load(&region_marks(master->engine.region)->failed) != 0;
+
+	if (failed || (WIFEXITED(status) && WEXITSTATUS(status) == JOURNAL_EXIT_FAILED))
 		finish(master, MASTER_EXIT_FAILED);
-	else if (master->phase == PHASE_CLOSING && WIFEXITED(status) && WEXITSTATUS(status) == 0)
+	else if (master->phase == PHASE_CLOSING && !child->leaving && WIFEXITED(status) &&
+	         WEXITSTATUS(status) == 0)
 		finish(master, EXIT_SUCCESS);
 }
 
@@ -477,12 +496,14 @@ static void bury(struct master *master, int slot, int status)
 
 	log_death(master, &child, status);
 	family_forget(&master->family, (uint32_t)slot);
-	if (seat != NULL)
+	if (seat != NULL && child.leaving)
+		seat_reset(master, seat);
+	else if (seat != NULL)
 		seat_vacate(master, seat, child.born_us);
 	if (child.role == ROLE_SNAPSHOT)
 		snapshot_ended(master, WIFEXITED(status) && WEXITSTATUS(status) == 0);
 	else if (child.role == ROLE_JOURNAL)
-		journal_ended(master, status);
+		journal_ended(master, &child, status);
 	else
 		worker_ended(master, &child, status);
 }

@@ -11,8 +11,7 @@
 
 #define REPAIR_HINT "; see tallyctl journal repair"
 #define PLACE_SIZE  320
-#define RUN_MAX     32 /* records looked at ahead: as many lines as a core fetches at once, and some \
-	                */
+#define RUN_MAX     32 /* records looked ahead: about what a core fetches at once */
 
 struct context {
 	struct store *store;

@@ -83,6 +83,10 @@ static enum store_status buffered(struct store_reader *reader, size_t wanted, si
 		    disk_read(reader->fd, reader->buffer, length, reader->at - reader->open.base);
 		if (got < 0)
 			return STORE_IO;
+		if ((size_t)got < length) {
+			errno = EUCLEAN; /* it had its full size when it was opened */
+			return STORE_IO;
+		}
 		reader->start = reader->at;
 		reader->have = (size_t)got;
 	}
@@ -90,12 +94,10 @@ static enum store_status buffered(struct store_reader *reader, size_t wanted, si
 	return STORE_OK;
 }
 
+/* Zero is what equals itself one byte on, if it begins with zero: memcmp is fast. */
 static bool all_zero(const unsigned char *bytes, size_t length)
 {
-	for (size_t i = 0; i < length; i++)
-		if (bytes[i] != 0)
-			return false;
-	return true;
+	return length == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, length - 1) == 0);
 }
 
 /* What is left of a segment is too little for a record: go to the next one, if there is one. */

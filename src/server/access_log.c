@@ -14,6 +14,8 @@
 struct waiting {
 	uint64_t lsn;
 	double started;
+	double
+	    freed; /* of an answer that depends on nothing: it left before those ahead of it here */
 	size_t length;
 	char line[ACCESS_LOG_TEXT];
 };
@@ -100,7 +102,8 @@ static void finish_first(struct access_log *log, double now)
 	struct text text;
 	text_init(&text, log->buffer + log->length, sizeof(log->buffer) - log->length);
 	text_bytes(&text, waiting->line, waiting->length);
-	double seconds = now > waiting->started ? now - waiting->started : 0;
+	double freed = waiting->lsn == 0 ? waiting->freed : now;
+	double seconds = freed > waiting->started ? freed - waiting->started : 0;
 	text_unsigned(&text, (uint64_t)(seconds * 1e6));
 	text_literal(&text, "\n");
 	log->length += text.length;
@@ -172,6 +175,7 @@ void access_log_add(struct access_log *log, const struct access_entry *entry, ui
 	struct waiting *waiting = &log->waiting[(log->first + log->count++) % ACCESS_LOG_WAITING];
 	waiting->lsn = entry->lsn;
 	waiting->started = entry->started;
+	waiting->freed = now;
 
 	/* The request is cut so that what follows it always fits. */
 	struct text text;
