@@ -72,7 +72,7 @@ sub bootstrap {
 	if ($pid == 0) {
 		# Only what the made-up machine has, besides the tools of every Debian.
 		mkdir "$top/tools";
-		for my $tool (qw(sh env cat mkdir mv dirname make getconf sleep printf rm grep echo)) {
+		for my $tool (qw(sh env cat mkdir mv dirname make getconf sleep printf rm grep echo sed)) {
 			my ($path) = grep { -x } map { "$_/$tool" } qw(/usr/local/bin /usr/bin /bin);
 			symlink $path, "$top/tools/$tool" if $path;
 		}
@@ -135,6 +135,24 @@ is($status, 0, 'run again, with everything there');
 is(contents("$top/apt.log"), '', '... installs nothing');
 like(contents("$house/var/tallyd.conf"), qr/mine/, '... and leaves the configuration alone');
 
+# What is tried is the address that the configuration names by now.
+script("$bin/curl", qq(echo "\$*" >>"$top/curl.log"\n));
+script("$house/var/tallyd.conf", qq(listen "unix:/nowhere" {\n}\nlisten "*:7171" {\n}\nlisten "[::1]:7272" {\n}\n));
+my $daemon = contents("$house/build/tallyd");
+script("$house/build/tallyd", <<"SCRIPT");
+echo \$\$ >"$house/var/tallyd.pid"
+for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+	[ ! -e "$top/curl.log" ] || exit 0
+	sleep 0.1
+done
+SCRIPT
+($status, $out, $err) = bootstrap('run');
+like(contents("$top/curl.log"), qr{http://127\.0\.0\.1:7171/healthz}, 'the address of the configuration is announced');
+script("$bin/curl", 'exit 1');
+unlink "$house/var/tallyd.pid";
+$daemon =~ s/^#!.*\n//;
+script("$house/build/tallyd", $daemon);
+
 machine(uid => 0, apt => $install);
 ($status, $out, $err) = bootstrap('check');
 is($status, 0, 'check');
@@ -146,5 +164,11 @@ print {$makefile} "all:\n\nprove:\n\t\@echo 'Result: FAIL'; exit 1\n";
 close $makefile;
 ($status, $out, $err) = bootstrap('check');
 isnt($status, 0, 'check fails if a test fails');
+
+SKIP: {
+	skip 'not a git checkout', 1 unless -e "$source/.git" && system('git --version >/dev/null 2>&1') == 0;
+	# make dist of a fresh clone needs them, although they have no suffix.
+	is(`git -C '$source' check-ignore t/bench t/run-one`, '', 'git does not ignore the scripts of t/');
+}
 
 done_testing();

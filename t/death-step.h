@@ -9,6 +9,7 @@
 #ifndef TALLYD_T_DEATH_STEP_H
 #define TALLYD_T_DEATH_STEP_H
 
+#include <alloca.h>
 #include <stddef.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
@@ -18,7 +19,8 @@
 
 #define STEP_PATH_MAX 400000 /* instructions of one operation, sanitizers included */
 #define STEP_MAP_SIZE (1U << 20)
-#define STEP_LAST     4 /* instructions about the closing marker's system call */
+#define STEP_STACK    65536 /* bytes by which its callers' stacks may differ */
+#define STEP_LAST     4     /* instructions about the closing marker's system call */
 
 /* The path of an operation: AT[n] is the address of the instruction that is next after n steps. */
 struct step_path {
@@ -53,19 +55,34 @@ static inline void step_marker(void)
 #define STEP_ONE_COPY __attribute__((noipa))
 #endif
 
-/* Forks a child that runs OPERATION(SLOT) between two markers; returns it stopped at the first. */
+static STEP_ONE_COPY void step_live(void (*operation)(uint32_t slot), uint32_t slot)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+	step_marker();
+	operation(slot);
+	step_marker();
+	_exit(0);
+}
+
+/*
+ * Forks a child that runs OPERATION(SLOT) between two markers; returns it stopped at the first.
+ * Its stack begins at the same address whoever calls: copying goes another way by how source and
+ * target lie to each other.
+ */
 static STEP_ONE_COPY pid_t step_start(void (*operation)(uint32_t slot), uint32_t slot)
 {
-	pid_t pid = fork();
+	static uintptr_t beginning;
+	uintptr_t here = (uintptr_t)__builtin_frame_address(0);
 	int status;
 
+	if (beginning == 0)
+		beginning = here - STEP_STACK;
+	pid_t pid = fork();
 	if (pid == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		ptrace(PTRACE_TRACEME, 0, NULL, NULL);
-		step_marker();
-		operation(slot);
-		step_marker();
-		_exit(0);
+		volatile char *unused = alloca(here - beginning);
+		unused[0] = 0;
+		step_live(operation, slot);
 	}
 	if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFSTOPPED(status))
 		BAIL_OUT("cannot trace a child: %s", strerror(errno));

@@ -125,6 +125,19 @@ sub full_disk {
 
 push @mounted, $disk;
 Mounts::tmpfs($disk, DISK);
+put_ballast();
+mkdir "$disk/none", 0700 or die "mkdir: $!";
+$tallyd = Tallyd->start(data_dir => "$disk/none", config => { journal_segment => '4M' },
+	expect_failure => 1);
+is($tallyd->exit_status, 1, 'a full disk and no journal yet: it does not start');
+like($tallyd->log_text, qr{none/journal: cannot make the first journal segment: No space left on device; make room},
+	'... and says what to do');
+make_room();
+ok(eval { $tallyd->start_again; 1 }, 'with room it starts') or diag $@;
+is($tallyd->stop, 0, 'drained');
+undef $tallyd;
+Mounts::unmount($disk);
+Mounts::tmpfs($disk, DISK);
 full_disk('tmpfs');
 Mounts::unmount($disk);
 

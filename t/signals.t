@@ -568,4 +568,36 @@ subtest 'names, privileges, modes' => sub {
 	is($tallyd->stop, 0, 'the end');
 };
 
+# The log's directory is often the user's, and a worker may have been taken over.
+subtest 'a log that leads elsewhere' => sub {
+	plan skip_all => 'only root can become somebody else' unless $is_root;
+	my $dir = tempdir(CLEANUP => 1);
+	my ($uid, $gid) = (getpwnam 'nobody')[2, 3];
+	mkdir "$dir/log" or die $!;
+	chown $uid, $gid, "$dir/log" or die $!;
+	chmod 0755, $dir;
+	open my $other, '>', "$dir/other" or die $!;
+	close $other;
+	my $tallyd = Tallyd->start(config => { user => 'nobody', log => "$dir/log/log", workers => 1,
+		data_directory => "$dir/data" }, data_dir => "$dir/data");
+	my $refused = 0;
+	for my $link (sub { symlink $_[0], $_[1] }, sub { link $_[0], $_[1] }) {
+		rename "$dir/log/log", "$dir/log/old" or die $!;
+		$link->("$dir/other", "$dir/log/log") or die $!;
+		$tallyd->usr1;
+		$refused++;
+		ok((wait_until {
+			$refused == (() = slurp("$dir/log/old") =~ /master error: cannot reopen the log/g);
+		} PROMPTLY), 'it is not opened anew');
+		is_deeply([(stat "$dir/other")[4, 7]], [0, 0], 'the other file is not given away, nor written');
+		rename "$dir/log/old", "$dir/log/log" or die $!;
+	}
+	is($tallyd->stop, 0, 'it stops');
+	rename "$dir/log/log", "$dir/log/old" or die $!;
+	symlink "$dir/other", "$dir/log/log" or die $!;
+	$tallyd->start_again(expect_failure => 1);
+	is($tallyd->exit_status, 1, 'nor does it start so');
+	is((stat "$dir/other")[4], 0, 'and the other file is not given away');
+};
+
 done_testing();

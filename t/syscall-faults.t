@@ -16,7 +16,7 @@ use Hammer;
 use JSON::PP ();
 use Mounts;
 use POSIX ();
-use Tallyd qw(wait_until slurp);
+use Tallyd qw(patience slurp wait_until);
 use Test::More;
 
 use constant {
@@ -234,6 +234,25 @@ subtest 'sync = interval: a writer that is never idle syncs in time' => sub {
 	cmp_ok($synced, '>', $seconds * 1000 / $interval / 4, 'there are syncs under load');
 	# Each takes 20 ms and more.
 	cmp_ok($most, '<=', $interval / 20 + 3, 'no more group commits than fit into an interval between two');
+	is($tallyd->stop, 0, 'it drains');
+};
+
+# ---- names
+
+# A file that is synced is of no use after a power cut if its name is not there.
+subtest 'directories are made durable before they are relied on' => sub {
+	my ($data, $trace) = ("$top/new", "$top/names");
+	my @wrapper = (wrapper => ['strace', '-D', '-f', '-qqq', '--seccomp-bpf', '-y', '-o', $trace,
+		'-e', 'trace=fsync']);
+	my $tallyd = Tallyd->start(config => { data_directory => qq($data) }, @wrapper);
+	is($tallyd->event('one', 1)->{status}, 200, 'a first start');
+	my $calls = slurp($trace);
+	like($calls, qr/fsync\(\d+<\Q$_\E>\)/, "$_ was synced") for $top, $data, "$data/journal";
+	$tallyd->kill9;
+	$tallyd->start_again;
+	my ($early) = slurp($trace) =~ /\A(.*?)(?:segment\.tmp|\z)/s;
+	like($early, qr/fsync\(\d+<\Q$_\E>\)/, "the next start does not rely on the last one: $_")
+		for $data, "$data/journal";
 	is($tallyd->stop, 0, 'it drains');
 };
 

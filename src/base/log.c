@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <syslog.h>
 #include <time.h>
 #include <unistd.h>
@@ -34,17 +35,36 @@ static struct {
 static const char *const level_names[] = {"error", "warning", "notice", "info", "debug"};
 static const int priorities[] = {LOG_ERR, LOG_WARNING, LOG_NOTICE, LOG_INFO, LOG_DEBUG};
 
-/* 0, or -1 with errno. */
+static bool gives_away(void)
+{
+	return owner.given && geteuid() == 0;
+}
+
+/*
+ * The directory may be the user's own: what stands there must not lead root to a file of
+ * somebody else.  0, or -1 with errno.
+ */
 static int hand_over(int fd)
 {
-	if (!owner.given || geteuid() != 0)
+	struct stat status;
+
+	if (!gives_away())
 		return 0;
+	if (fstat(fd, &status) == -1)
+		return -1;
+	if (!S_ISREG(status.st_mode))
+		return 0;
+	if (status.st_nlink > 1) {
+		errno = EMLINK;
+		return -1;
+	}
 	return fchown(fd, owner.user, owner.group);
 }
 
 static int open_file(const char *name)
 {
-	int fd = open(name, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+	int flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY;
+	int fd = open(name, flags | (gives_away() ? O_NOFOLLOW : 0), 0640);
 
 	if (fd == -1 || hand_over(fd) == 0)
 		return fd;
@@ -112,10 +132,20 @@ int log_reopen(void)
 
 int log_set_owner(uid_t user, gid_t group)
 {
+	struct stat open_one, named;
+
 	owner.given = true;
 	owner.user = user;
 	owner.group = group;
-	return path[0] == '\0' ? 0 : hand_over(target);
+	if (path[0] == '\0')
+		return 0;
+	/* It was opened before there was an owner, through whatever link. */
+	if (gives_away() && fstat(target, &open_one) == 0 && S_ISREG(open_one.st_mode) &&
+	    (lstat(path, &named) == -1 || S_ISLNK(named.st_mode))) {
+		errno = ELOOP;
+		return -1;
+	}
+	return hand_over(target);
 }
 
 void log_leave_stderr(void)

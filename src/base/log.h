@@ -29,8 +29,9 @@ int log_reopen(void);
 
 /*
  * Gives every file that log_open or log_reopen opens from now on to USER and GROUP, if this
- * process is root: so that a child that has dropped its privileges can open it again.  Of the
- * file that is open now: 0, or -1 with errno.
+ * process is root: so that a child that has dropped its privileges can open it again.  Symbolic
+ * links (ELOOP) and files with other names (EMLINK) are then refused: the directory may be USER's.
+ * Of the file that is open now: 0, or -1 with errno.
  */
 int log_set_owner(uid_t user, gid_t group);
 

@@ -66,6 +66,11 @@ static void report(const struct recovery *recovery, uint64_t started_us)
 	                                                   : " (the last run ended uncleanly)");
 }
 
+static const char *remedy(int cause)
+{
+	return cause == ENOSPC ? "; make room on the disk of the data directory" : "";
+}
+
 /* The last segment may be too full even for the record that begins a run. */
 static int begin(struct region *region, struct store *store, char *error, size_t size)
 {
@@ -75,7 +80,8 @@ static int begin(struct region *region, struct store *store, char *error, size_t
 	if (ledger_begin(region, clock_real_us()))
 		return 0;
 	if (store_extend(store) != 0) {
-		snprintf(error, size, "cannot make the next journal segment: %s", strerror(errno));
+		snprintf(error, size, "cannot make the next journal segment: %s%s", strerror(errno),
+		         remedy(errno));
 		return 1;
 	}
 	region_begin(region, start, store_segment_end(store, start), store_space(store));
@@ -120,8 +126,8 @@ static int build(struct engine *engine, const struct config *config,
 		return 3;
 	}
 	if (store_claim(store, config->journal_segment) != 0) {
-		snprintf(error, size, "%.300s: cannot make the first journal segment: %s",
-		         instance->journal, strerror(errno));
+		snprintf(error, size, "%.300s: cannot make the first journal segment: %s%s",
+		         instance->journal, strerror(errno), remedy(errno));
 		return 1;
 	}
 	engine->region = create(config, instance, store_key(store), error, size);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -23,12 +24,32 @@ static int complain(char *error, size_t size, const char *path, const char *what
 	return 1;
 }
 
+/* What was made in the directory PATH is there after a power cut. */
+static int sync_directory(const char *path, char *error, size_t size)
+{
+	int fd = (int)TEMP_FAILURE_RETRY(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	int status = 0;
+
+	if (fd < 0)
+		return complain(error, size, path, "cannot be opened");
+	/* EINVAL: a file system that has nothing to sync in a directory */
+	if (TEMP_FAILURE_RETRY(fsync(fd)) != 0 && errno != EINVAL)
+		status = complain(error, size, path, "cannot be made durable");
+	close(fd);
+	return status;
+}
+
 static int make_directory(const char *path, const struct privileges *privileges, char *error,
                           size_t size)
 {
-	if (mkdir(path, 0700) == 0)
-		return privileges_own(privileges, path, error, size) == 0 ? 0 : 1;
-	return errno == EEXIST ? 0 : complain(error, size, path, "cannot be made");
+	char parent[PATH_MAX];
+
+	if (mkdir(path, 0700) != 0)
+		return errno == EEXIST ? 0 : complain(error, size, path, "cannot be made");
+	if (privileges_own(privileges, path, error, size) != 0)
+		return 1;
+	snprintf(parent, sizeof parent, "%s", path);
+	return sync_directory(dirname(parent), error, size);
 }
 
 static int join(char *target, const char *directory, const char *name, char *error, size_t size)
@@ -88,8 +109,9 @@ static int lock(struct instance *instance, const char *path, char *error, size_t
 		return 3;
 	}
 	int length = snprintf(text, sizeof text, "%ld\n", (long)getpid());
-	if (TEMP_FAILURE_RETRY(ftruncate(instance->lock, 0)) != 0 ||
-	    TEMP_FAILURE_RETRY(pwrite(instance->lock, text, (size_t)length, 0)) != length)
+	/* In this order it keeps its block, which on a full disk could not be had again. */
+	if (TEMP_FAILURE_RETRY(pwrite(instance->lock, text, (size_t)length, 0)) != length ||
+	    TEMP_FAILURE_RETRY(ftruncate(instance->lock, length)) != 0)
 		return complain(error, size, path, "cannot be written");
 	return 0;
 }
@@ -118,7 +140,9 @@ int instance_open(struct instance *instance, const char *directory,
 	    (status = join(instance->snapshots, directory, "snapshots", error, error_size)) != 0 ||
 	    (status = lock(instance, path, error, error_size)) != 0 ||
 	    (status = make_directory(instance->journal, privileges, error, error_size)) != 0 ||
-	    (status = make_directory(instance->snapshots, privileges, error, error_size)) != 0)
+	    (status = make_directory(instance->snapshots, privileges, error, error_size)) != 0 ||
+	    /* Who made them may have been killed before that. */
+	    (status = sync_directory(directory, error, error_size)) != 0)
 		return status;
 	return name_region(instance, directory, error, error_size);
 }

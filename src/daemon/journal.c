@@ -418,8 +418,8 @@ int journal_run(struct region *region, uint32_t slot, const struct journal_setti
 	status = start(&journal, slot);
 	while (status == 0 && !finished) {
 		/*
-		 * As good as dead, and as quick: the successor goes on from the marks, while a segment
-		 * that is being made could take seconds to wait for.
+		 * As good as dead, and as quick: the successor goes on from the marks, while a
+		 * segment that is being made could take seconds to wait for.
 		 */
 		if (leave_asked && !stop_asked)
 			return 0;

@@ -263,7 +263,8 @@ static uint64_t now_us(void)
 int store_claim(struct store *store, uint64_t segment_size)
 {
 	store->segment_size = segment_size;
-	if (segment_sweep(store->directory) != 0)
+	/* Who named the last segment may have been killed before its name was durable. */
+	if (segment_sweep(store->directory) != 0 || disk_fsync(store->directory) != 0)
 		return -1;
 	return store->count == 0 ? store_extend(store) : 0;
 }
