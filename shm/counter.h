@@ -12,17 +12,17 @@ struct region;
 
 enum counter {
 	COUNTER_EVENTS_ACCEPTED,
-	COUNTER_EVENTS_REJECTED,    /* queue full, disk full, table full, journal failed */
-	COUNTER_EVENTS_REFUSED,     /* decided against: overflow */
-	COUNTER_EVENTS_INVALID,     /* could not be read */
+	COUNTER_EVENTS_REJECTED, /* queue full, disk full, table full, journal failed */
+	COUNTER_EVENTS_REFUSED,  /* decided against: overflow */
+	COUNTER_EVENTS_INVALID,  /* could not be read */
 	COUNTER_REQUESTS,
 	COUNTER_REQUESTS_MALFORMED,
 	COUNTER_CONNECTIONS_ACCEPTED,
-	COUNTER_CONNECTIONS_OPEN,   /* a gauge: set, not added; zeroed when the slot changes hands */
+	COUNTER_CONNECTIONS_OPEN, /* a gauge: set, not added; zeroed when the slot changes hands */
 	COUNTER_CONNECTIONS_TIMED_OUT,
-	COUNTER_ACCEPT_PAUSES,      /* the listeners paused at a limit or out of descriptors */
-	COUNTER_LOCK_RECOVERIES,    /* EOWNERDEAD repaired */
-	COUNTER_LOCK_ALARMS,        /* waited over a second for a lock */
+	COUNTER_ACCEPT_PAUSES,   /* the listeners paused at a limit or out of descriptors */
+	COUNTER_LOCK_RECOVERIES, /* EOWNERDEAD repaired */
+	COUNTER_LOCK_ALARMS,     /* waited over a second for a lock */
 	COUNTER_GROUP_COMMITS,
 	COUNTER_FDATASYNC_US,
 	COUNTER_LAST = 63

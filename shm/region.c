@@ -67,11 +67,10 @@ static bool shape_region(const struct region_geometry *geometry, struct shape *s
 	shape->slots_at =
 	    align(shape->locks_at + ((uint64_t)shape->stripes + 1) * sizeof(struct lock));
 	shape->seal_at =
-	    align(shape->slots_at + (uint64_t)shape->stripes * shape->slots_per_stripe *
-	                                sizeof(struct account_slot));
+	    align(shape->slots_at +
+	          (uint64_t)shape->stripes * shape->slots_per_stripe * sizeof(struct account_slot));
 	shape->processes_at = align(shape->seal_at + sizeof(struct region_seal));
-	shape->ring_at =
-	    align(shape->processes_at + geometry->processes * sizeof(struct process));
+	shape->ring_at = align(shape->processes_at + geometry->processes * sizeof(struct process));
 	shape->size = shape->ring_at + ring;
 	return true;
 }
@@ -142,8 +141,7 @@ static void *map_new(const char *name, uint64_t size)
 		error = posix_fallocate(fd, 0, (off_t)size);
 	while (error == EINTR);
 	if (error == 0) {
-		base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd,
-		            0);
+		base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
 		error = errno;
 	}
 	close(fd);

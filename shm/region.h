@@ -12,13 +12,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define REGION_PROCESSES_MAX 160     /* process slots: two generations of 64 workers, and others */
-#define REGION_RING_MIN      65536   /* bytes */
-#define SEGMENT_HEAD         4096    /* bytes at the start of each journal segment */
-#define JOURNAL_RECORD_MIN   48      /* bytes; less room than this at a segment's end stays zero */
-#define JOURNAL_RECORD_MAX   4096    /* bytes */
-#define RING_RESERVE         32768   /* bytes of ring that only the journal writer's own records use */
-#define SPACE_RESERVE        16384   /* bytes of the last segment, likewise */
+#define REGION_PROCESSES_MAX 160   /* process slots: two generations of 64 workers, and others */
+#define REGION_RING_MIN      65536 /* bytes */
+#define SEGMENT_HEAD         4096  /* bytes at the start of each journal segment */
+#define JOURNAL_RECORD_MIN   48    /* bytes; less room than this at a segment's end stays zero */
+#define JOURNAL_RECORD_MAX   4096  /* bytes */
+#define RING_RESERVE         32768 /* bytes of ring that only the journal writer's own records use */
+#define SPACE_RESERVE        16384 /* bytes of the last segment, likewise */
 
 struct region;
 
@@ -48,16 +48,16 @@ struct region_settings {
  * others are the journal writer's alone.
  */
 struct region_marks {
-	_Alignas(64) _Atomic uint64_t tail; /* end of the committed records */
-	_Atomic uint64_t events;            /* client events up to tail, since the start */
+	_Alignas(64) _Atomic uint64_t tail;     /* end of the committed records */
+	_Atomic uint64_t events;                /* client events up to tail, since the start */
 	_Alignas(64) _Atomic uint64_t released; /* answers below it may leave, ring bytes too */
 	_Atomic uint64_t released_events;
-	_Atomic uint64_t durable; /* fdatasync has covered all below */
-	_Atomic uint64_t written; /* in the page cache */
-	_Atomic uint64_t drain_rate; /* events per second, smoothed */
-	_Alignas(64) _Atomic uint64_t space; /* end of the preallocated journal */
-	_Atomic uint32_t disk_full;          /* the next segment could not be made */
-	_Atomic uint32_t failed;             /* the journal failed: an errno */
+	_Atomic uint64_t durable;                    /* fdatasync has covered all below */
+	_Atomic uint64_t written;                    /* in the page cache */
+	_Atomic uint64_t drain_rate;                 /* events per second, smoothed */
+	_Alignas(64) _Atomic uint64_t space;         /* end of the preallocated journal */
+	_Atomic uint32_t disk_full;                  /* the next segment could not be made */
+	_Atomic uint32_t failed;                     /* the journal failed: an errno */
 	_Alignas(64) _Atomic uint32_t writer_sleeps; /* futex: 1 while the writer sleeps */
 };
 
@@ -106,11 +106,13 @@ bool region_poisoned(const struct region *region);
 uint64_t region_slots(const struct region *region);
 uint32_t region_stripes(const struct region *region);
 
-/* A lock was waited on for over a second: called (if set) with its number, and again each second. */
+/* A lock was waited on for over a second: called (if set) with its number, and again each second.
+ */
 typedef void region_alarm(uint32_t lock, unsigned seconds);
 void region_on_alarm(struct region *region, region_alarm *alarm);
 
-/* A slot gets a new owner: its gauges and its wish to be woken are not the old one's.  Master only. */
+/* A slot gets a new owner: its gauges and its wish to be woken are not the old one's.  Master only.
+ */
 void region_reset_slot(struct region *region, uint32_t slot);
 
 /* Which process slot this process counts and operates in; once after fork. */

@@ -66,8 +66,7 @@ static bool image_valid(const struct region *region, const struct image *image)
 	       image->cell <= region->size - image->length && image->lock < region->ring_lock;
 }
 
-static bool area_valid(const struct region *region, const struct operation_area *area,
-                       uint64_t lsn)
+static bool area_valid(const struct region *region, const struct operation_area *area, uint64_t lsn)
 {
 	if (area->locks > OPERATION_LOCKS_MAX || area->images > OPERATION_LOCKS_MAX)
 		return false;
@@ -146,8 +145,8 @@ bool repair_lock(struct region *region, uint32_t number)
 	(void)number;
 	repaired = true;
 #else
-	repaired = number == region->ring_lock ? repair_ring(region)
-	                                       : repair_stripe(region, number);
+	repaired =
+	    number == region->ring_lock ? repair_ring(region) : repair_stripe(region, number);
 #endif
 	return repaired;
 }

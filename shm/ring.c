@@ -19,8 +19,7 @@ uint64_t ring_segment_end(const struct region *region, uint64_t lsn)
 	return first + (lsn - first + size - 1) / size * size;
 }
 
-static enum ring_status room(const struct region *region, uint64_t end,
-                             enum ring_priority priority)
+static enum ring_status room(const struct region *region, uint64_t end, enum ring_priority priority)
 {
 	const struct region_header *header = region->header;
 	const struct region_marks *marks = &header->marks;
@@ -51,8 +50,8 @@ enum ring_status ring_place(struct region *region, size_t length, enum ring_prio
 	if (atomic_load_explicit(&marks->failed, memory_order_relaxed) != 0)
 		return RING_FAILED;
 	if (priority == RING_CLIENT &&
-	    waiting >= atomic_load_explicit(&region->header->settings.queue_events,
-	                                    memory_order_relaxed))
+	    waiting >=
+	        atomic_load_explicit(&region->header->settings.queue_events, memory_order_relaxed))
 		return RING_FULL;
 	*lsn = length <= end - tail ? tail : end + SEGMENT_HEAD;
 	return room(region, *lsn + length, priority);

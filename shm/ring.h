@@ -13,9 +13,9 @@ struct region;
 
 enum ring_status {
 	RING_OK,
-	RING_FULL,      /* the ring, or the number of events waiting */
-	RING_NO_SPACE,  /* no preallocated journal is left and the disk is full */
-	RING_FAILED,    /* the journal failed */
+	RING_FULL,     /* the ring, or the number of events waiting */
+	RING_NO_SPACE, /* no preallocated journal is left and the disk is full */
+	RING_FAILED,   /* the journal failed */
 	RING_POISONED,
 };
 

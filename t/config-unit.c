@@ -324,7 +324,7 @@ static void test_edges(void)
 	READS("max_accounts = 100000000", max_accounts, 100000000);
 	READS("max_connections = 1", max_connections, 1);
 	READS("max_connections = 1000000", max_connections, 1000000);
-	READS("buffer_memory = 1M", buffer_memory, 1 << 20);
+	READS("buffer_memory = 1M\nmax_body = 256K", buffer_memory, 1 << 20);
 	READS("buffer_memory = 2G", buffer_memory, UINT32_C(1) << 31);
 	READS("max_body = 1K", max_body, 1024);
 	READS("max_body = 16M", max_body, 16 << 20);

@@ -353,6 +353,24 @@ sub test_diagnostics {
 	return;
 }
 
+# ---- what a browser sends for a page of somebody else's
+
+sub test_origin {
+	my $event = '{"account":"browsed","amount":1}';
+	my $own = 'http://127.0.0.1:' . $tallyd->port;
+	for my $origin ('http://example.org', 'null', 'https://127.0.0.1', "$own.example.org", "$own/") {
+		my $answer = $tallyd->request('POST', '/events', { Origin => $origin }, $event);
+		is($answer->{status}, 403, "an event from a page of $origin is refused");
+		is($answer->{json}{reason}, 'foreign_origin', 'by that name');
+	}
+	is($tallyd->request('GET', '/accounts/browsed')->{status}, 404, 'nothing was applied');
+	is($tallyd->request('GET', '/healthz', { Origin => 'http://example.org' })->{status}, 200,
+		'reading is not for us to refuse');
+	is($tallyd->request('POST', '/events', { Origin => $own, Host => substr $own, 7 }, $event)->{status}, 200,
+		'a page of ours may');
+	return;
+}
+
 # ---- slow clients
 
 sub test_slow_clients {
@@ -395,6 +413,7 @@ test_expect();
 test_chunked();
 test_http_1_0();
 test_diagnostics();
+test_origin();
 test_slow_clients();
 close $barrier;
 is($tallyd->stop, 0, 'the daemon drains');

@@ -451,6 +451,25 @@ subtest 'respawn' => sub {
 	is($tallyd->stop, 0, 'it stops');
 };
 
+subtest 'respawn without the access log' => sub {
+	my $where = File::Temp->newdir;
+	my $tallyd = Tallyd->start(config => { workers => 1, respawn_backoff => 0,
+		access_log => "$where/logs/access" }, expect_failure => 1);
+	is($tallyd->exit_status, 1, 'a start without the directory of its access log fails');
+	like($tallyd->log_text, qr{access log \Q$where\E/logs/access: No such file}, 'and says why');
+	mkdir "$where/logs" or die $!;
+	$tallyd->start_again;
+	my ($worker) = $tallyd->children('worker');
+	unlink "$where/logs/access";
+	rmdir "$where/logs" or die $!;
+	kill 'KILL', $worker->{pid};
+	ok(wait_until(sub {
+		my ($new) = $tallyd->children('worker');
+		return $new && $new->{pid} != $worker->{pid} && eval { $tallyd->event('a', 1)->{status} == 200 };
+	}, 10), 'a worker that replaces another serves without it');
+	is($tallyd->stop, 0, 'drained');
+};
+
 subtest 'exit codes of a start' => sub {
 	my $first = Tallyd->start;
 	my $second = sub {

@@ -1,5 +1,6 @@
 #include "config.h"
 
+#include <inttypes.h>
 #include <confuse.h>
 #include <sched.h>
 #include <stdarg.h>
@@ -266,7 +267,18 @@ struct config *config_default(void)
 static int check_whole(const struct config *config)
 {
 	int line = load->key_line[key_find(&config_keys, "group")];
+	int memory_line = load->key_line[key_find(&config_keys, "buffer_memory")];
+	int body_line = load->key_line[key_find(&config_keys, "max_body")];
 
+	/* A body stands in a buffer of a power of two while the next larger one is filled. */
+	if (config->buffer_memory / 4 < config->max_body) {
+		complain(
+		    body_line > memory_line ? body_line : memory_line,
+		    "buffer_memory: %" PRIu32 " bytes cannot hold one body of max_body = %" PRIu32
+		    " bytes beside its copy and its echo; allowed: at least four times max_body",
+		    config->buffer_memory, config->max_body);
+		return -1;
+	}
 	if (config->group[0] != '\0' && config->user[0] == '\0') {
 		complain(line,
 		         "group: \"%.*s\" stands without user; allowed: user = \"NAME\" "

@@ -119,10 +119,11 @@ static int build(struct engine *engine, const struct config *config,
                  const struct instance *instance, struct store *store, char *error, size_t size)
 {
 	if (journal_lost(store, instance)) {
-		snprintf(error, size,
-		         "%.300s: there are snapshots but no journal; bring the journal back, or move "
-		         "the snapshots away to begin with nothing",
-		         instance->journal);
+		snprintf(
+		    error, size,
+		    "%.300s: there are snapshots but no journal; bring the journal back, or move "
+		    "the snapshots away to begin with nothing",
+		    instance->journal);
 		return 3;
 	}
 	if (store_claim(store, config->journal_segment) != 0) {

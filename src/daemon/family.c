@@ -136,7 +136,7 @@ static int free_worker_slot(const struct family *family)
 }
 
 static void settings_from(struct server_settings *settings, const struct config *config,
-                          const struct family *family)
+                          const struct family *family, bool trial)
 {
 	*settings = (struct server_settings){
 	    .max_connections = config->max_connections,
@@ -153,11 +153,12 @@ static void settings_from(struct server_settings *settings, const struct config 
 	    .workers = config_workers(config),
 	    .started_us = family->started_us,
 	    .access_log = config->access_log[0] != '\0' ? config->access_log : NULL,
+	    .access_log_required = trial,
 	};
 }
 
 static int serve(const struct family *family, uint32_t slot, const struct config *config,
-                 const struct listen_set *listeners, int ready_fd)
+                 const struct listen_set *listeners, bool trial, int ready_fd)
 {
 	struct server_listener listener[CONFIG_LISTENERS_MAX];
 	struct server_settings settings;
@@ -169,7 +170,7 @@ static int serve(const struct family *family, uint32_t slot, const struct config
 		listener[i] = (struct server_listener){.fd = listeners->sockets[i].fd,
 		                                       .protocol = listeners->sockets[i].protocol,
 		                                       .address = listeners->sockets[i].bound};
-	settings_from(&settings, config, family);
+	settings_from(&settings, config, family, trial);
 	const struct server server = {.settings = &settings,
 	                              .listeners = listener,
 	                              .listener_count = listeners->count,
@@ -181,7 +182,7 @@ static int serve(const struct family *family, uint32_t slot, const struct config
 }
 
 int family_worker(struct family *family, unsigned number, const struct config *config,
-                  const struct listen_set *listeners)
+                  const struct listen_set *listeners, bool trial)
 {
 	struct child child = {.role = ROLE_WORKER, .number = number, .ready_fd = -1};
 	int slot = free_worker_slot(family);
@@ -194,7 +195,7 @@ int family_worker(struct family *family, unsigned number, const struct config *c
 	if (pid == 0) {
 		close(ready[0]);
 		listen_keep(listeners);
-		_exit(serve(family, (uint32_t)slot, config, listeners, ready[1]));
+		_exit(serve(family, (uint32_t)slot, config, listeners, trial, ready[1]));
 	}
 	int error = errno;
 	close(ready[1]);

@@ -23,13 +23,13 @@ enum role { ROLE_NONE, ROLE_WORKER, ROLE_JOURNAL, ROLE_SNAPSHOT };
 struct child {
 	enum role role; /* ROLE_NONE: the slot is free */
 	pid_t pid;
-	unsigned number;     /* of a worker, for people: 1 and up */
-	int ready_fd;        /* of a worker that is not ready yet, else -1 */
+	unsigned number; /* of a worker, for people: 1 and up */
+	int ready_fd;    /* of a worker that is not ready yet, else -1 */
 	bool ready;
-	bool leaving;        /* told to drain; not to be replaced */
-	bool fresh;          /* of a reload that is not yet decided */
+	bool leaving; /* told to drain; not to be replaced */
+	bool fresh;   /* of a reload that is not yet decided */
 	uint64_t born_us;
-	uint64_t kill_us;    /* when patience ends, 0: never */
+	uint64_t kill_us; /* when patience ends, 0: never */
 };
 
 /* Children by process slot; what they are made with. */
@@ -48,10 +48,11 @@ void family_close(struct family *family);
 
 /*
  * Each forks a child into a free slot and returns the slot, or -1 with errno (EAGAIN with all
- * slots taken).  They do not return in the child.
+ * slots taken).  They do not return in the child.  A worker on TRIAL (of a start or a reload) ends
+ * where CONFIG cannot be had, as its access log; one that replaces another goes on without.
  */
 int family_worker(struct family *family, unsigned number, const struct config *config,
-                  const struct listen_set *listeners);
+                  const struct listen_set *listeners, bool trial);
 int family_journal(struct family *family, const struct config *config);
 int family_snapshot(struct family *family);
 

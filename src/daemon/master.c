@@ -23,6 +23,7 @@
 #define READY_PATIENCE_S      30.0 /* for new workers to come up */
 #define KILL_GRACE_S          5.0  /* beyond drain_timeout */
 #define SNAPSHOT_RETRY_S      10.0
+#define CLOSING_S             60.0 /* for the journal writer to finish, its successors included */
 #define TICK_MS               1000
 #define WORKER_JOURNAL_FAILED 71
 #define CHILD_POISONED        70
@@ -63,6 +64,7 @@ struct master {
 	struct seat worker[CONFIG_WORKERS_MAX];
 	uint32_t workers;
 	struct reload reload;
+	uint64_t closing_us;      /* when the journal writer's time to finish is over */
 	uint64_t snapshot_at;     /* position of the last snapshot */
 	uint64_t snapshot_asked;  /* of the one being written */
 	uint64_t snapshot_due_us; /* not before */
@@ -182,8 +184,8 @@ static void fill_workers(struct master *master)
 		struct seat *seat = &master->worker[i];
 		if (seat->slot >= 0 || clock_monotonic_us() < seat->due_us)
 			continue;
-		seat->slot =
-		    family_worker(&master->family, i + 1, master->config, master->listeners);
+		seat->slot = family_worker(&master->family, i + 1, master->config,
+		                           master->listeners, master->phase == PHASE_STARTING);
 		if (seat->slot < 0)
 			fork_failed(seat, "worker");
 	}
@@ -244,7 +246,7 @@ static bool reload_fork(struct master *master)
 	for (uint32_t i = 0; i < config_workers(reload->config); i++) {
 		struct seat *seat = &reload->worker[i];
 		seat->slot =
-		    family_worker(&master->family, i + 1, reload->config, reload->listeners);
+		    family_worker(&master->family, i + 1, reload->config, reload->listeners, true);
 		if (seat->slot < 0)
 			return false;
 		master->family.child[seat->slot].fresh = true;
@@ -292,7 +294,10 @@ static void reload_begin(struct master *master)
 	reload->active = true;
 	reload->deadline_us = after(READY_PATIENCE_S);
 	if (!reload_fork(master))
-		reload_abort(master, strerror(errno));
+		reload_abort(master, errno == EAGAIN
+		                         ? "no process is left for the new workers: too many old "
+		                           "ones still drain; try again later"
+		                         : strerror(errno));
 }
 
 /* The journal writer's log is the one that it was forked with: another takes its place. */
@@ -369,9 +374,14 @@ static void begin_drain(struct master *master, int signal, double patience)
 
 static void drain_progress(struct master *master)
 {
+	if (master->phase == PHASE_CLOSING && clock_monotonic_us() > master->closing_us) {
+		log_error("the journal writer does not finish; what was answered is safe");
+		finish(master, MASTER_EXIT_FAILED);
+	}
 	if (master->phase != PHASE_DRAINING || family_count(&master->family, ROLE_WORKER) != 0)
 		return;
 	master->phase = PHASE_CLOSING;
+	master->closing_us = after(CLOSING_S);
 	family_signal(&master->family, ROLE_JOURNAL, SIGTERM);
 }
 
@@ -405,8 +415,8 @@ static void act_on_stop(struct master *master)
 		stop_signals = stop_signals - 1;
 		if (master->phase <= PHASE_RUNNING)
 			begin_drain(master, SIGTERM, master->config->drain_timeout);
-		else
-			family_signal(&master->family, ROLE_WORKER, SIGTERM);
+		else /* not another SIGTERM, which a pending one would swallow */
+			family_signal(&master->family, ROLE_WORKER, SIGQUIT);
 	}
 }
 
@@ -575,10 +585,11 @@ static void snapshot_if_due(struct master *master)
 static void note_ready(struct master *master, struct child *child)
 {
 	char byte;
+	ssize_t got = read(child->ready_fd, &byte, 1);
 
-	if (read(child->ready_fd, &byte, 1) == 1)
+	if (got == 1)
 		child->ready = true;
-	else if (errno == EAGAIN)
+	else if (got < 0 && errno == EAGAIN)
 		return;
 	close(child->ready_fd);
 	child->ready_fd = -1;

@@ -6,7 +6,8 @@
 
 struct region;
 
-/* Writes a snapshot into the directory PATH.  The exit status: 0, 70 poisoned, 1 failed (logged). */
+/* Writes a snapshot into the directory PATH.  The exit status: 0, 70 poisoned, 1 failed (logged).
+ */
 int snapshotter_run(struct region *region, uint32_t slot, const char *path);
 
 #endif

@@ -27,7 +27,7 @@ enum outcome {
 
 /* One event: add AMOUNT to ACCOUNT.  Borrowed bytes, not NUL-terminated. */
 struct event {
-	const char *account; /* valid UTF-8, no control characters */
+	const char *account;     /* valid UTF-8, no control characters */
 	uint32_t account_length; /* 1 to ACCOUNT_NAME_MAX */
 	int64_t amount;
 };

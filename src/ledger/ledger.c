@@ -96,11 +96,10 @@ static enum outcome commit_plain(struct ledger *ledger, enum record_type type, c
                                  size_t body_length, uint64_t now_us)
 {
 	uint64_t lsn;
-	size_t length =
-	    record_plain(ledger->record.bytes, type, body, body_length, now_us);
+	size_t length = record_plain(ledger->record.bytes, type, body, body_length, now_us);
 
-	return outcome_of(operation_commit(ledger->region, ledger->record.bytes, length, 0,
-	                                   RING_INTERNAL, &lsn));
+	return outcome_of(
+	    operation_commit(ledger->region, ledger->record.bytes, length, 0, RING_INTERNAL, &lsn));
 }
 
 static enum outcome plain(struct ledger *ledger, enum record_type type, uint64_t now_us)
@@ -133,8 +132,7 @@ enum outcome ledger_seal(struct ledger *ledger, const struct seal_link *link, ui
 
 	if (!operation_lock(ledger->region, &stripe, 1))
 		return OUTCOME_POISONED;
-	struct region_seal *after =
-	    operation_stage(ledger->region, cell, stripe, sizeof *cell);
+	struct region_seal *after = operation_stage(ledger->region, cell, stripe, sizeof *cell);
 	after->to = link->to;
 	after->hash = link->hash;
 	outcome = commit_plain(ledger, RECORD_SEAL, &body, sizeof body, now_us);
@@ -172,8 +170,8 @@ static void change(struct ledger *ledger, const struct event *event, uint64_t no
 	                          .held = after->held,
 	                          .version = after->version,
 	                          .previous = previous};
-	size_t length = record_event(ledger->record.bytes, event->account, event->account_length,
-	                             &leg, now_us);
+	size_t length =
+	    record_event(ledger->record.bytes, event->account, event->account_length, &leg, now_us);
 	result->outcome = outcome_of(operation_commit(ledger->region, ledger->record.bytes, length,
 	                                              1, RING_CLIENT, &result->lsn));
 	result->balance = leg.balance;
@@ -273,8 +271,8 @@ enum outcome ledger_health(const struct ledger *ledger)
 	const struct region_marks *marks = ledger->marks;
 	const struct region_settings *settings = region_settings(ledger->region);
 	uint64_t tail = atomic_load(&marks->tail);
-	uint64_t room = atomic_load(&marks->released) +
-	                region_geometry(ledger->region)->ring_size - RING_RESERVE;
+	uint64_t room = atomic_load(&marks->released) + region_geometry(ledger->region)->ring_size -
+	                RING_RESERVE;
 
 	if (atomic_load(&marks->failed) != 0)
 		return OUTCOME_JOURNAL_FAILED;

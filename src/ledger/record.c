@@ -155,7 +155,8 @@ const struct record_leg *record_next_leg(const struct record_head *head,
 	if (leg != NULL) {
 		/* Legs before this one are at lower addresses: count what is left by walking. */
 		while (left > 0 && at <= (const unsigned char *)leg) {
-			at += record_leg_size(((const struct record_leg *)(const void *)at)->name_length);
+			at += record_leg_size(
+			    ((const struct record_leg *)(const void *)at)->name_length);
 			left--;
 		}
 	}

@@ -21,18 +21,19 @@
 #define RECORD_NOTE_MAX 256 /* bytes */
 
 enum record_type {
-	RECORD_PAD = 1,  /* fills the end of a segment */
+	RECORD_PAD = 1,   /* fills the end of a segment */
 	RECORD_START = 2, /* a run begins: its epoch is new */
-	RECORD_MARK = 3, /* nothing happened: carries the durable mark of an idle journal */
-	RECORD_STOP = 4, /* the run ended cleanly */
-	RECORD_SEAL = 5, /* a cumulative hash */
+	RECORD_MARK = 3,  /* nothing happened: carries the durable mark of an idle journal */
+	RECORD_STOP = 4,  /* the run ended cleanly */
+	RECORD_SEAL = 5,  /* a cumulative hash */
 	RECORD_EVENT = 16,
 };
 
 /* Every record begins so. */
 struct record_head {
-	uint64_t checksum; /* XXH3, seeded with the journal's key, of all that follows in the record */
-	uint32_t length;   /* bytes, the head included, a multiple of 8 */
+	uint64_t
+	    checksum; /* XXH3, seeded with the journal's key, of all that follows in the record */
+	uint32_t length; /* bytes, the head included, a multiple of 8 */
 	uint8_t type;
 	uint8_t outcome;
 	uint8_t legs;
@@ -58,7 +59,8 @@ struct record_leg {
 };
 #define RECORD_LEG_FIXED offsetof(struct record_leg, name)
 
-/* The body of RECORD_SEAL: the hash of the journal's bytes FROM .. TO, chained to the seal before. */
+/* The body of RECORD_SEAL: the hash of the journal's bytes FROM .. TO, chained to the seal before.
+ */
 struct record_seal {
 	uint64_t from;
 	uint64_t to;
@@ -89,8 +91,8 @@ void record_install(struct region *region);
 
 /*
  * Is there a sound record at LSN?  RECORD points to AVAILABLE bytes, eight-byte aligned.
- * Checks length, checksum, LSN, type, legs and paddings: everything that a reader of the record will
- * rely on.  Returns its length, or 0.
+ * Checks length, checksum, LSN, type, legs and paddings: everything that a reader of the record
+ * will rely on.  Returns its length, or 0.
  */
 size_t record_check(const void *record, size_t available, uint64_t lsn, uint64_t key);
 

@@ -53,9 +53,8 @@ bool seal_add(struct seal *seal, const void *records, size_t length, uint64_t en
 	seal_part(seal, records, length);
 	if (seal->length < SEAL_EVERY)
 		return false;
-	struct seal_link link = {.from = seal_last(seal).to,
-	                         .to = end,
-	                         .hash = XXH3_64bits_digest(seal->state)};
+	struct seal_link link = {
+	    .from = seal_last(seal).to, .to = end, .hash = XXH3_64bits_digest(seal->state)};
 	turn(seal, &link);
 	return true;
 }

@@ -126,8 +126,7 @@ static const char *examine(int fd, uint64_t base, struct segment *segment)
 	return judge(&head, base, (uint64_t)status.st_size);
 }
 
-int segment_open(int directory, uint64_t base, int flags, struct segment *segment,
-                 const char **why)
+int segment_open(int directory, uint64_t base, int flags, struct segment *segment, const char **why)
 {
 	char name[SEGMENT_NAME_SIZE];
 

@@ -18,9 +18,9 @@ struct region;
 #define SNAPSHOTS_KEPT 2
 
 struct snapshot {
-	uint64_t start;    /* replay begins here */
-	uint64_t newest;   /* LSN of the newest record of which it holds an effect */
-	uint64_t seal_to;  /* the newest seal before `start`; 0: none */
+	uint64_t start;   /* replay begins here */
+	uint64_t newest;  /* LSN of the newest record of which it holds an effect */
+	uint64_t seal_to; /* the newest seal before `start`; 0: none */
 	uint64_t seal_hash;
 	uint64_t accounts;
 	uint64_t taken_us;

@@ -5,12 +5,12 @@
 #include <inttypes.h>
 #include <stdint.h>
 
-#define SNAPSHOT_MAGIC      UINT64_C(0x317364796c6c6174) /* "tallyds1" */
-#define SNAPSHOT_VERSION    1
-#define SNAPSHOT_NAME       "%016" PRIx64 ".snapshot"
-#define SNAPSHOT_NAME_SIZE  32
-#define SNAPSHOT_TEMPORARY  "snapshot.tmp"
-#define SNAPSHOT_BLOCK_MAX  (1u << 22) /* bytes of a block's body */
+#define SNAPSHOT_MAGIC     UINT64_C(0x317364796c6c6174) /* "tallyds1" */
+#define SNAPSHOT_VERSION   1
+#define SNAPSHOT_NAME      "%016" PRIx64 ".snapshot"
+#define SNAPSHOT_NAME_SIZE 32
+#define SNAPSHOT_TEMPORARY "snapshot.tmp"
+#define SNAPSHOT_BLOCK_MAX (1u << 22) /* bytes of a block's body */
 
 enum snapshot_block_type { SNAPSHOT_HEADER = 1, SNAPSHOT_ACCOUNTS = 2, SNAPSHOT_TRAILER = 3 };
 

@@ -23,7 +23,7 @@ struct loader {
 	union {
 		struct snapshot_block block;
 		unsigned char bytes[sizeof(struct snapshot_block) + SNAPSHOT_BLOCK_MAX];
-	} *in;
+	} * in;
 };
 
 static bool parse_name(const char *name, uint64_t *start)

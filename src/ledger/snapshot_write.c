@@ -27,7 +27,7 @@ struct writer {
 	union {
 		struct snapshot_block block;
 		unsigned char bytes[sizeof(struct snapshot_block) + SNAPSHOT_BLOCK_MAX];
-	} *out;
+	} * out;
 };
 
 static int put_block(struct writer *writer, enum snapshot_block_type type, uint32_t length)

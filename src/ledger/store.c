@@ -109,8 +109,7 @@ static enum store_status check_sequence(const struct store *store, char *error)
 			return complain(store, error, next->base,
 			                "the segment before this one is missing");
 		if (next->key != last->key)
-			return complain(store, error, next->base,
-			                "it belongs to another journal");
+			return complain(store, error, next->base, "it belongs to another journal");
 	}
 	return STORE_OK;
 }

@@ -1,5 +1,6 @@
 #include <arpa/inet.h>
 #include <string.h>
+#include <strings.h>
 
 #include "connection.h"
 #include "http_protocol.h"
@@ -223,6 +224,27 @@ static void answer_allow(const struct call *call, struct answer *answer, const c
 	reply_write(&answer->out, &call->frame, &reply);
 }
 
+/*
+ * A browser sends what any page asks it to, to any address that it can reach, loopback included,
+ * and says in Origin whose page it was (RFC 6454 7).  Only a page of ours may change anything.
+ */
+static bool is_foreign(const struct call *call)
+{
+	const struct http_request *request = call->request;
+	struct http_span origin = request->field[HTTP_ORIGIN];
+	struct http_span host = request->field[HTTP_HOST];
+	const char *value = call->bytes + origin.at;
+
+	if (origin.length == 0 || request->method == HTTP_GET || request->method == HTTP_HEAD)
+		return false;
+	const char *authority = memmem(value, origin.length, "://", 3);
+	if (!authority || (request->repeated & (1u << HTTP_ORIGIN)))
+		return true;
+	authority += 3;
+	size_t length = origin.length - (size_t)(authority - value);
+	return length != host.length || strncasecmp(authority, call->bytes + host.at, length) != 0;
+}
+
 static void dispatch(const struct route *route, const struct call *call, struct answer *answer)
 {
 	enum http_method method = call->request->method;
@@ -239,6 +261,9 @@ static void dispatch(const struct route *route, const struct call *call, struct 
 		struct reply_field fields[] = {{"Allow", route->allow}, {NULL, NULL}};
 		answer_error(call, answer, 405, "method_not_allowed",
 		             "The field Allow names the methods of this path.", fields);
+	} else if (is_foreign(call)) {
+		answer_error(call, answer, 403, "foreign_origin",
+		             "A page of another origin may not change anything here.", NULL);
 	} else {
 		route->handle(call, answer);
 	}

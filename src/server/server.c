@@ -158,7 +158,7 @@ static bool open_access_log(struct worker *worker)
 	worker->access_log = access_log_open(path);
 	if (!worker->access_log)
 		log_error("access log %s: %m; create its directory or change access_log", path);
-	return worker->access_log != NULL;
+	return worker->access_log != NULL || !worker->settings->access_log_required;
 }
 
 static bool worker_init(struct worker *worker)

@@ -31,9 +31,10 @@ struct server_settings {
 	double drain_timeout;  /* seconds; then connections are cut */
 	bool diagnostics;      /* GET /fast, GET /sleep */
 	const char *version;
-	uint32_t workers;       /* configured, for GET / */
-	uint64_t started_us;    /* of the daemon, microseconds since 1970 */
-	const char *access_log; /* path or NULL */
+	uint32_t workers;         /* configured, for GET / */
+	uint64_t started_us;      /* of the daemon, microseconds since 1970 */
+	const char *access_log;   /* path or NULL */
+	bool access_log_required; /* without it do not start; otherwise say so and go on */
 };
 
 struct server {

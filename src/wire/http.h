@@ -16,14 +16,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define HTTP_REQUEST_LINE_MAX 8192  /* bytes, without CRLF; more is 414 */
-#define HTTP_HEAD_MAX         16384 /* bytes of all field lines; more is 431 */
-#define HTTP_FIELDS_MAX       64    /* field lines; more is 431 */
-#define HTTP_LEADING_CRLF_MAX 2     /* empty lines skipped before a request line (RFC 9112 2.2) */
-#define HTTP_METHOD_MAX       32    /* bytes of a method's name; more is 501 */
-#define HTTP_CHUNK_LINE_MAX   256   /* bytes of a chunk-size line with its extensions; more is 400 */
-#define HTTP_CHUNK_DIGITS_MAX 16    /* hexadecimal digits of a chunk's size; more is 400 */
-#define HTTP_EXTENSIONS_MAX   4096  /* bytes of all chunk extensions of one body; more is 400 */
+#define HTTP_REQUEST_LINE_MAX  8192  /* bytes, without CRLF; more is 414 */
+#define HTTP_HEAD_MAX          16384 /* bytes of all field lines; more is 431 */
+#define HTTP_FIELDS_MAX        64    /* field lines; more is 431 */
+#define HTTP_LEADING_CRLF_MAX  2     /* empty lines skipped before a request line (RFC 9112 2.2) */
+#define HTTP_METHOD_MAX        32    /* bytes of a method's name; more is 501 */
+#define HTTP_CHUNK_LINE_MAX    256 /* bytes of a chunk-size line with its extensions; more is 400 */
+#define HTTP_CHUNK_DIGITS_MAX  16  /* hexadecimal digits of a chunk's size; more is 400 */
+#define HTTP_EXTENSIONS_MAX    4096 /* bytes of all chunk extensions of one body; more is 400 */
 #define HTTP_LENGTH_DIGITS_MAX 18   /* digits of a Content-Length; more is 400 */
 
 enum http_method {
@@ -70,39 +70,40 @@ enum http_progress {
 struct http_request {
 	/* results, valid after HTTP_DONE of http_parse_head */
 	enum http_method method;
-	uint8_t minor;             /* 0 or 1 of HTTP/1.x */
-	bool keep_alive;           /* RFC 9112 9.3 */
-	bool expect_continue;      /* RFC 9110 10.1.1; never in HTTP/1.0 nor without a body */
-	bool chunked;              /* RFC 9112 7.1 */
-	bool has_length;           /* Content-Length was given */
-	uint64_t content_length;   /* 0 if none */
+	uint8_t minor;           /* 0 or 1 of HTTP/1.x */
+	bool keep_alive;         /* RFC 9112 9.3 */
+	bool expect_continue;    /* RFC 9110 10.1.1; never in HTTP/1.0 nor without a body */
+	bool chunked;            /* RFC 9112 7.1 */
+	bool has_length;         /* Content-Length was given */
+	uint64_t content_length; /* 0 if none */
 	struct http_span method_name;
-	struct http_span path;     /* raw, still percent-encoded; of an absolute-form
-	                              target its path; "*" for OPTIONS *; the authority of CONNECT,
-	                              whose method is unknown */
-	struct http_span query;    /* raw, after '?', without it; length 0 with another at: "?" alone */
+	struct http_span path; /* raw, still percent-encoded; of an absolute-form
+	                          target its path; "*" for OPTIONS *; the authority of CONNECT,
+	                          whose method is unknown */
+	struct http_span
+	    query; /* raw, after '?', without it; length 0 with another at: "?" alone */
 	struct http_span field[HTTP_KNOWN_FIELDS]; /* without surrounding whitespace; the
 	                              first line's value if a field is repeated (see .repeated).
 	                              HTTP_HOST is the target's authority if it has one */
-	uint32_t repeated;         /* bit (1 << enum http_field): the field came more than once */
-	uint32_t head_length;      /* bytes up to and with the empty line: the body's offset */
+	uint32_t repeated;    /* bit (1 << enum http_field): the field came more than once */
+	uint32_t head_length; /* bytes up to and with the empty line: the body's offset */
 
 	/* result of http_parse_body, growing while it says HTTP_MORE */
-	uint64_t body_length;      /* decoded bytes, at head_length */
+	uint64_t body_length; /* decoded bytes, at head_length */
 
 	/* set with HTTP_REFUSED; both are string constants, never NULL then */
-	uint16_t status;           /* 400, 413, 414, 417, 431, 501, 505 */
-	const char *reason;        /* stable word, e.g. "bad_request_line" */
-	const char *detail;        /* one sentence for a person */
+	uint16_t status;    /* 400, 413, 414, 417, 431, 501, 505 */
+	const char *reason; /* stable word, e.g. "bad_request_line" */
+	const char *detail; /* one sentence for a person */
 
 	/* the parser's own */
-	uint32_t scanned;          /* bytes searched for the end of the current line */
-	uint32_t line;             /* offset of the current line of the head */
-	uint32_t fields_at;        /* offset of the first field line */
-	uint32_t dropped;          /* bytes of chunk extensions, then of trailer fields */
-	uint16_t fields;           /* lines so far, of the head, then of the trailer */
+	uint32_t scanned;   /* bytes searched for the end of the current line */
+	uint32_t line;      /* offset of the current line of the head */
+	uint32_t fields_at; /* offset of the first field line */
+	uint32_t dropped;   /* bytes of chunk extensions, then of trailer fields */
+	uint16_t fields;    /* lines so far, of the head, then of the trailer */
 	uint8_t state;
-	uint8_t seen;              /* bits: Host, Content-Length, Transfer-Encoding, ... */
+	uint8_t seen; /* bits: Host, Content-Length, Transfer-Encoding, ... */
 	uint64_t chunk_left;
 };
 
@@ -120,8 +121,7 @@ void http_request_init(struct http_request *request);
  * ambiguous_length, bad_transfer_encoding, unknown_transfer_encoding,
  * unknown_expectation.
  */
-enum http_progress http_parse_head(struct http_request *request, const char *buffer,
-                                   size_t length);
+enum http_progress http_parse_head(struct http_request *request, const char *buffer, size_t length);
 
 /*
  * After http_parse_head: takes the body.  Chunked coding is removed in place:
@@ -150,10 +150,10 @@ long http_percent_decode(char *target, size_t capacity, const char *source, size
  * long, or given twice.  Its name may be percent-encoded as well; without '=' its
  * value is empty.
  */
-long http_query(const char *query, size_t length, const char *name, char *target,
-                size_t capacity);
+long http_query(const char *query, size_t length, const char *name, char *target, size_t capacity);
 
-/* Does the comma-separated list VALUE[0..LENGTH) hold TOKEN, ignoring ASCII case (RFC 9110 5.6.1)? */
+/* Does the comma-separated list VALUE[0..LENGTH) hold TOKEN, ignoring ASCII case (RFC 9110 5.6.1)?
+ */
 bool http_list_has(const char *value, size_t length, const char *token);
 
 #endif
