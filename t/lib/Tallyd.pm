@@ -665,6 +665,9 @@ sub _clean_up {
 	my $dir = delete $self->{dir};
 	return unless defined $dir;
 	delete $alive{ refaddr $self };
+	# One that was killed leaves its region to its next start, and there will be none.
+	my ($device, $inode) = stat $self->{data_dir};
+	unlink sprintf '/dev/shm/tallyd-%x-%x', $device, $inode if defined $inode;
 	if ($dying || $self->{failed} || !Test::More->builder->is_passing) {
 		$self->{dir} = $dir;
 		Test::More::diag("the daemon's files are kept in $dir; the end of its log:\n"
