@@ -671,7 +671,7 @@ static void try_subsets(struct torn *torn, size_t limit)
 	must(torn->sectors <= sizeof kept, "sectors");
 	for (size_t i = 0; i < count; i++) {
 		for (size_t j = 0; j < torn->sectors; j++)
-			kept[j] = few ? (i >> j) & 1 : random_next(&random) & 1;
+			kept[j] = (unsigned char)((few ? i >> j : random_next(&random)) & 1);
 		try_torn(torn, kept);
 	}
 }
