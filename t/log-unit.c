@@ -50,7 +50,6 @@ static bool matches(const char *text, const char *pattern)
 static void test_line(void)
 {
 	char pattern[256];
-	struct stat status;
 
 	begin();
 	log_set_role("worker 3");
@@ -60,7 +59,69 @@ static void test_line(void)
 	         "tallyd\\[%d\\] worker 3 warning: it is 42\n$",
 	         (int)getpid());
 	ok(matches(read_file(path), pattern), "a line: %s", read_file(path));
-	ok(stat(path, &status) == 0 && (status.st_mode & 0777 & ~0640U) == 0, "created 0640");
+}
+
+static mode_t mode_of(const char *name)
+{
+	struct stat status;
+
+	return stat(name, &status) == 0 ? status.st_mode & 07777 : 07777;
+}
+
+/* As the daemon runs, so that nothing of it is for others. */
+static void test_mode(void)
+{
+	mode_t before = umask(077);
+
+	begin();
+	cmp_ok(mode_of(path), "==", 0640, "a new log is for its group to read");
+	rename(path, moved);
+	cmp_ok(log_reopen(), "==", 0, "reopened");
+	cmp_ok(mode_of(path), "==", 0640, "so is the next one");
+	chmod(path, 0604);
+	cmp_ok(log_reopen(), "==", 0, "reopened where it is");
+	cmp_ok(log_open(path), "==", 0, "and opened");
+	cmp_ok(mode_of(path), "==", 0604, "what is there keeps its mode");
+	cmp_ok(umask(before), "==", 077, "the umask is as it was");
+	unlink(moved);
+}
+
+/* Opens a link, in a directory of MODE, to a file that is not there; 0, or errno. */
+static int open_link(mode_t mode, uid_t owner)
+{
+	int result;
+
+	chmod(directory, mode);
+	unlink(path);
+	unlink(moved);
+	if (symlink(moved, path) == -1 || lchown(path, owner, (gid_t)-1) == -1)
+		BAIL_OUT("cannot make a link in %s", directory);
+	result = log_open(path) == 0 ? 0 : errno;
+	cmp_ok(access(moved, F_OK), "==", result == 0 ? 0 : -1, "%s file is made behind it",
+	       result == 0 ? "a" : "no");
+	chmod(directory, 0700);
+	unlink(path);
+	return result;
+}
+
+static void test_link(void)
+{
+	cmp_ok(open_link(0755, geteuid()), "==", 0, "a link of ours in our directory");
+	cmp_ok(mode_of(moved), "==", 0640, "... to a file that has the mode");
+	cmp_ok(open_link(01777, geteuid()), "==", 0, "... where others can add names only");
+	cmp_ok(open_link(0777, geteuid()), "==", ELOOP, "... where others can put their own");
+	cmp_ok(open_link(0770, geteuid()), "==", ELOOP, "... where the group can");
+	if (geteuid() == 0) {
+		cmp_ok(open_link(0755, 65534), "==", ELOOP, "a link of somebody else's");
+		if (chown(directory, 65534, (gid_t)-1) == -1)
+			BAIL_OUT("chown: %s", strerror(errno));
+		cmp_ok(open_link(0755, 0), "==", ELOOP, "a link in somebody else's directory");
+		if (chown(directory, 0, (gid_t)-1) == -1)
+			BAIL_OUT("chown: %s", strerror(errno));
+	} else {
+		skip(4, "only root can give links and directories away");
+	}
+	unlink(moved);
 }
 
 static void test_time(void)
@@ -263,6 +324,8 @@ int main(void)
 	snprintf(path, sizeof(path), "%s/log", directory);
 	snprintf(moved, sizeof(moved), "%s/log.1", directory);
 	test_line();
+	test_mode();
+	test_link();
 	test_time();
 	test_levels();
 	test_escape();

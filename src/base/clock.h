@@ -19,6 +19,12 @@ static inline uint64_t clock_monotonic_us(void)
 	return clock_us(CLOCK_MONOTONIC);
 }
 
+/* The monotonic time SECONDS from now. */
+static inline uint64_t clock_after_us(double seconds)
+{
+	return clock_monotonic_us() + (uint64_t)(seconds * 1e6);
+}
+
 /* For records and people: since 1970, UTC. */
 static inline uint64_t clock_real_us(void)
 {

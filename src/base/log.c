@@ -61,11 +61,51 @@ static int hand_over(int fd)
 	return fchown(fd, owner.user, owner.group);
 }
 
+/* May only this user, or root, change what stands at DIRECTORY's names? */
+static bool is_guarded(const struct stat *directory)
+{
+	bool open_to_others = (directory->st_mode & (S_IWGRP | S_IWOTH)) != 0;
+
+	return (directory->st_uid == 0 || directory->st_uid == geteuid()) &&
+	       (!open_to_others || (directory->st_mode & S_ISVTX) != 0);
+}
+
+/*
+ * A link leads where its owner wants, and in a directory of others that can change between a look
+ * and the next: so only a link of ours or of root's, where nobody else can put another in its
+ * place.
+ */
+static bool is_trusted_link(const char *name)
+{
+	size_t length = (size_t)(strrchr(name, '/') - name);
+	struct stat link, directory;
+	char parent[PATH_SIZE];
+
+	memcpy(parent, name, length);
+	memcpy(parent + length, "/", 2);
+	return lstat(name, &link) == 0 && S_ISLNK(link.st_mode) &&
+	       (link.st_uid == 0 || link.st_uid == geteuid()) && stat(parent, &directory) == 0 &&
+	       is_guarded(&directory);
+}
+
+/* A new file is for its group to read, whatever the umask; what is there keeps its mode. */
+static int open_or_create(const char *name, int flags)
+{
+	mode_t before = umask(S_IWGRP | S_IRWXO);
+	int fd = open(name, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | flags, 0640);
+	int reason = errno;
+
+	umask(before);
+	errno = reason;
+	return fd;
+}
+
 static int open_file(const char *name)
 {
-	int flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY;
-	int fd = open(name, flags | (gives_away() ? O_NOFOLLOW : 0), 0640);
+	int fd = open_or_create(name, O_NOFOLLOW);
 
+	if (fd == -1 && errno == ELOOP && !gives_away() && is_trusted_link(name))
+		fd = open_or_create(name, 0);
 	if (fd == -1 || hand_over(fd) == 0)
 		return fd;
 	int reason = errno;

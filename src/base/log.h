@@ -19,7 +19,9 @@ enum log_level {
 };
 
 /*
- * Directs the log: "stderr", "syslog", or a file's absolute path (opened O_APPEND, created 0640).
+ * Directs the log: "stderr", "syslog", or a file's absolute path (opened O_APPEND; created 0640,
+ * whatever the umask).  A symbolic link is followed only if it and its directory belong to root or
+ * to this user, and nobody else may rename in that directory; else ELOOP.
  * 0, or -1 with errno (the old target stays in use).
  */
 int log_open(const char *target);

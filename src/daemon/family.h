@@ -18,6 +18,8 @@
 #define FAMILY_SNAPSHOT_SLOT 1
 #define FAMILY_WORKER_SLOT   2 /* the first of the workers' */
 
+#define FAMILY_GRACE_S 5.0 /* beyond drain_timeout, before a worker that drains is killed */
+
 enum role { ROLE_NONE, ROLE_WORKER, ROLE_JOURNAL, ROLE_SNAPSHOT };
 
 struct child {
@@ -27,7 +29,6 @@ struct child {
 	int ready_fd;    /* of a worker that is not ready yet, else -1 */
 	bool ready;
 	bool leaving; /* told to drain; not to be replaced */
-	bool fresh;   /* of a reload that is not yet decided */
 	uint64_t born_us;
 	uint64_t kill_us; /* when patience ends, 0: never */
 };
@@ -54,7 +55,7 @@ void family_close(struct family *family);
 int family_worker(struct family *family, unsigned number, const struct config *config,
                   const struct listen_set *listeners, bool trial);
 int family_journal(struct family *family, const struct config *config);
-int family_snapshot(struct family *family);
+int family_snapshot(struct family *family, const struct config *config);
 
 /* Sends SIGNAL to every child of ROLE (ROLE_NONE: all). */
 void family_signal(const struct family *family, enum role role, int signal);

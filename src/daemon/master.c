@@ -1,7 +1,6 @@
 #include "master.h"
 
 #include <errno.h>
-#include <math.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -16,17 +15,22 @@
 #include "engine.h"
 #include "family.h"
 #include "journal.h"
+#include "reload.h"
+#include "seat.h"
+#include "watch.h"
 
 #define MESSAGE_SIZE          1024
-#define BACKOFF_MAX           10.0 /* seconds, of respawns */
-#define HEALTHY_S             10.0 /* alive for so long: the backoff starts again */
-#define READY_PATIENCE_S      30.0 /* for new workers to come up */
-#define KILL_GRACE_S          5.0  /* beyond drain_timeout */
 #define SNAPSHOT_RETRY_S      10.0
-#define CLOSING_S             60.0 /* for the journal writer to finish, its successors included */
 #define TICK_MS               1000
 #define WORKER_JOURNAL_FAILED 71
 #define CHILD_POISONED        70
+
+/* For the journal writer to finish, its successors included. */
+#ifdef TALLYD_STUB_CLOSING
+#define CLOSING_S 2.0 /* a test waits for its end */
+#else
+#define CLOSING_S 60.0
+#endif
 
 enum phase {
 	PHASE_STARTING,
@@ -36,34 +40,15 @@ enum phase {
 	PHASE_DONE,
 };
 
-/* A place that must be filled: the journal writer's, and one per worker. */
-struct seat {
-	int slot; /* of who sits there, -1: nobody */
-	uint64_t due_us;
-	double delay; /* seconds, before the next respawn */
-};
-
-struct reload {
-	bool active;
-	bool again; /* another HUP came meanwhile */
-	struct config *config;
-	struct listen_set *listeners;
-	struct seat worker[CONFIG_WORKERS_MAX];
-	uint64_t deadline_us;
-};
-
 struct master {
 	enum phase phase;
 	int status;
-	struct config *config;
-	const char *config_file;
-	struct listen_set *listeners;
+	struct service service;
 	struct engine engine;
 	struct family family;
 	struct seat journal;
-	struct seat worker[CONFIG_WORKERS_MAX];
-	uint32_t workers;
 	struct reload reload;
+	struct watch watch;
 	uint64_t closing_us;      /* when the journal writer's time to finish is over */
 	uint64_t snapshot_at;     /* position of the last snapshot */
 	uint64_t snapshot_asked;  /* of the one being written */
@@ -114,11 +99,6 @@ static void catch_signals(sigset_t *waiting)
 		sigdelset(waiting, caught[i]);
 }
 
-static uint64_t after(double seconds)
-{
-	return clock_monotonic_us() + (uint64_t)(seconds * 1e6);
-}
-
 static void finish(struct master *master, int status)
 {
 	master->phase = PHASE_DONE;
@@ -141,35 +121,19 @@ static void kill_all(struct master *master)
 
 /* ---- Seats ---- */
 
-static void seat_reset(const struct master *master, struct seat *seat)
-{
-	*seat = (struct seat){.slot = -1, .delay = master->config->respawn_backoff};
-}
-
-static void seat_vacate(const struct master *master, struct seat *seat, uint64_t born_us)
-{
-	double lived = (double)(clock_monotonic_us() - born_us) / 1e6;
-
-	if (lived >= HEALTHY_S)
-		seat->delay = master->config->respawn_backoff;
-	seat->slot = -1;
-	seat->due_us = after(seat->delay);
-	seat->delay = fmin(seat->delay * 2, BACKOFF_MAX);
-}
-
 static void fork_failed(struct seat *seat, const char *who)
 {
 	log_error("cannot start a %s: %s; trying again", who, strerror(errno));
-	seat->due_us = after(BACKOFF_MAX / 10);
+	seat_postpone(seat);
 }
 
 static void fill_journal(struct master *master)
 {
 	struct seat *seat = &master->journal;
 
-	if (seat->slot >= 0 || clock_monotonic_us() < seat->due_us)
+	if (!seat_due(seat))
 		return;
-	seat->slot = family_journal(&master->family, master->config);
+	seat->slot = family_journal(&master->family, master->service.config);
 	if (seat->slot < 0)
 		fork_failed(seat, "journal writer");
 	else if (master->phase == PHASE_CLOSING)
@@ -178,181 +142,19 @@ static void fill_journal(struct master *master)
 
 static void fill_workers(struct master *master)
 {
+	struct service *service = &master->service;
+
 	if (master->phase > PHASE_RUNNING)
 		return;
-	for (uint32_t i = 0; i < master->workers; i++) {
-		struct seat *seat = &master->worker[i];
-		if (seat->slot >= 0 || clock_monotonic_us() < seat->due_us)
+	for (uint32_t i = 0; i < service->workers; i++) {
+		struct seat *seat = &service->worker[i];
+		if (!seat_due(seat))
 			continue;
-		seat->slot = family_worker(&master->family, i + 1, master->config,
-		                           master->listeners, master->phase == PHASE_STARTING);
+		seat->slot = family_worker(&master->family, i + 1, service->config,
+		                           service->listeners, master->phase == PHASE_STARTING);
 		if (seat->slot < 0)
 			fork_failed(seat, "worker");
 	}
-}
-
-/* ---- Reload ---- */
-
-static void report_restart_only(const char *key)
-{
-	log_warning("reload: %s changes only with a restart, it stays as it was", key);
-}
-
-/* Lets these workers finish what they have, idle connections until their next answer. */
-static void retire(struct master *master, int slot, double drain_timeout)
-{
-	struct child *child = &master->family.child[slot];
-
-	child->leaving = true;
-	child->fresh = false;
-	child->kill_us = after(drain_timeout + KILL_GRACE_S);
-	kill(child->pid, SIGWINCH);
-}
-
-/* New workers must inherit the log that they are to write to: it changes before they are forked. */
-static int switch_log(const struct config *from, const struct config *to)
-{
-	if (strcmp(from->log, to->log) != 0 && log_open(to->log) != 0)
-		return -1;
-	log_set_level(to->log_level);
-	return 0;
-}
-
-static void switch_log_back(const struct config *from, const struct config *to)
-{
-	if (switch_log(from, to) != 0)
-		log_error("cannot go back to the log %s: %s; tallyd goes on logging here", to->log,
-		          strerror(errno));
-}
-
-static void reload_abort(struct master *master, const char *why)
-{
-	struct reload *reload = &master->reload;
-
-	switch_log_back(reload->config, master->config);
-	log_error("reload failed: %s; everything stays as it was", why);
-	for (uint32_t i = 0; i < CONFIG_WORKERS_MAX; i++)
-		if (reload->worker[i].slot >= 0)
-			retire(master, reload->worker[i].slot, reload->config->drain_timeout);
-	listen_abandon(master->listeners, reload->listeners);
-	config_free(reload->config);
-	reload->active = false;
-}
-
-static bool reload_fork(struct master *master)
-{
-	struct reload *reload = &master->reload;
-
-	for (uint32_t i = 0; i < config_workers(reload->config); i++) {
-		struct seat *seat = &reload->worker[i];
-		seat->slot =
-		    family_worker(&master->family, i + 1, reload->config, reload->listeners, true);
-		if (seat->slot < 0)
-			return false;
-		master->family.child[seat->slot].fresh = true;
-	}
-	return true;
-}
-
-static void reload_begin(struct master *master)
-{
-	struct reload *reload = &master->reload;
-	char error[MESSAGE_SIZE];
-
-	log_notice("reloading %s", master->config_file);
-	reload->listeners = NULL;
-	reload->config = config_load(master->config_file, error, sizeof error);
-	if (reload->config == NULL) {
-		log_error("reload failed: %s; everything stays as it was", error);
-		return;
-	}
-	config_restart_only(master->config, reload->config, report_restart_only);
-	if (config_keep(reload->config, master->config) != 0) {
-		snprintf(error, sizeof error, "out of memory");
-	} else if (switch_log(master->config, reload->config) != 0) {
-		snprintf(error, sizeof error, "log: %s cannot be opened: %s", reload->config->log,
-		         strerror(errno));
-	} else {
-		reload->listeners =
-		    listen_open(reload->config, master->listeners, error, sizeof error);
-		if (reload->listeners != NULL &&
-		    listen_own(reload->listeners, master->family.privileges, error, sizeof error) !=
-		        0) {
-			listen_abandon(master->listeners, reload->listeners);
-			reload->listeners = NULL;
-		}
-		if (reload->listeners == NULL)
-			switch_log_back(reload->config, master->config);
-	}
-	if (reload->listeners == NULL) {
-		log_error("reload failed: %s; everything stays as it was", error);
-		config_free(reload->config);
-		return;
-	}
-	for (uint32_t i = 0; i < CONFIG_WORKERS_MAX; i++)
-		seat_reset(master, &reload->worker[i]);
-	reload->active = true;
-	reload->deadline_us = after(READY_PATIENCE_S);
-	if (!reload_fork(master))
-		reload_abort(master, errno == EAGAIN
-		                         ? "no process is left for the new workers: too many old "
-		                           "ones still drain; try again later"
-		                         : strerror(errno));
-}
-
-/* The journal writer's log is the one that it was forked with: another takes its place. */
-static void renew_journal(struct master *master, const struct config *config)
-{
-	const struct config *before = master->config;
-	struct child *child;
-
-	if (master->journal.slot < 0 ||
-	    (strcmp(before->log, config->log) == 0 && before->log_level == config->log_level))
-		return;
-	child = &master->family.child[master->journal.slot];
-	child->leaving = true;
-	kill(child->pid, SIGWINCH);
-}
-
-static void reload_commit(struct master *master)
-{
-	struct reload *reload = &master->reload;
-
-	for (uint32_t i = 0; i < master->workers; i++)
-		if (master->worker[i].slot >= 0)
-			retire(master, master->worker[i].slot, master->config->drain_timeout);
-	memcpy(master->worker, reload->worker, sizeof master->worker);
-	master->workers = config_workers(reload->config);
-	for (uint32_t i = 0; i < master->workers; i++)
-		master->family.child[master->worker[i].slot].fresh = false;
-	listen_commit(master->listeners, reload->listeners);
-	master->listeners = reload->listeners;
-	engine_configure(&master->engine, reload->config);
-	renew_journal(master, reload->config);
-	config_free(master->config);
-	master->config = reload->config;
-	reload->active = false;
-	log_notice("reloaded: %u workers", master->workers);
-}
-
-static void reload_progress(struct master *master)
-{
-	struct reload *reload = &master->reload;
-	unsigned ready = 0;
-
-	if (!reload->active)
-		return;
-	for (uint32_t i = 0; i < config_workers(reload->config); i++) {
-		if (reload->worker[i].slot < 0) {
-			reload_abort(master, "a new worker died before it was ready");
-			return;
-		}
-		ready += master->family.child[reload->worker[i].slot].ready ? 1 : 0;
-	}
-	if (ready == config_workers(reload->config))
-		reload_commit(master);
-	else if (clock_monotonic_us() > reload->deadline_us)
-		reload_abort(master, "the new workers do not become ready");
 }
 
 /* ---- Stopping ---- */
@@ -360,16 +162,15 @@ static void reload_progress(struct master *master)
 static void begin_drain(struct master *master, int signal, double patience)
 {
 	log_notice("%s: draining", signal == SIGQUIT ? "quit" : "stop");
-	if (master->reload.active)
-		reload_abort(master, "tallyd is stopping");
+	reload_abort(&master->reload, "tallyd is stopping");
 	master->phase = PHASE_DRAINING;
 	family_signal(&master->family, ROLE_SNAPSHOT, SIGKILL);
 	family_signal(&master->family, ROLE_WORKER, signal);
 	for (uint32_t i = 0; i < REGION_PROCESSES_MAX; i++)
 		if (master->family.child[i].role == ROLE_WORKER)
-			master->family.child[i].kill_us = after(patience + KILL_GRACE_S);
-	listen_close(master->listeners);
-	master->listeners = NULL;
+			master->family.child[i].kill_us = clock_after_us(patience + FAMILY_GRACE_S);
+	listen_close(master->service.listeners);
+	master->service.listeners = NULL;
 }
 
 static void drain_progress(struct master *master)
@@ -381,7 +182,7 @@ static void drain_progress(struct master *master)
 	if (master->phase != PHASE_DRAINING || family_count(&master->family, ROLE_WORKER) != 0)
 		return;
 	master->phase = PHASE_CLOSING;
-	master->closing_us = after(CLOSING_S);
+	master->closing_us = clock_after_us(CLOSING_S);
 	family_signal(&master->family, ROLE_JOURNAL, SIGTERM);
 }
 
@@ -414,7 +215,7 @@ static void act_on_stop(struct master *master)
 	while (stop_signals > 0) {
 		stop_signals = stop_signals - 1;
 		if (master->phase <= PHASE_RUNNING)
-			begin_drain(master, SIGTERM, master->config->drain_timeout);
+			begin_drain(master, SIGTERM, master->service.config->drain_timeout);
 		else /* not another SIGTERM, which a pending one would swallow */
 			family_signal(&master->family, ROLE_WORKER, SIGQUIT);
 	}
@@ -433,7 +234,7 @@ static void act_on_signals(struct master *master)
 	/* Not before the first workers serve: a HUP during the start waits for them. */
 	if (reload_signal && master->phase == PHASE_RUNNING && !master->reload.active) {
 		reload_signal = 0;
-		reload_begin(master);
+		reload_begin(&master->reload);
 	}
 }
 
@@ -441,15 +242,12 @@ static void act_on_signals(struct master *master)
 
 static struct seat *seat_of(struct master *master, int slot)
 {
+	struct seat *seat;
+
 	if (master->journal.slot == slot)
 		return &master->journal;
-	for (uint32_t i = 0; i < CONFIG_WORKERS_MAX; i++) {
-		if (master->worker[i].slot == slot)
-			return &master->worker[i];
-		if (master->reload.active && master->reload.worker[i].slot == slot)
-			return &master->reload.worker[i];
-	}
-	return NULL;
+	seat = seat_find(master->service.worker, master->service.workers, slot);
+	return seat != NULL ? seat : reload_seat(&master->reload, slot);
 }
 
 static void log_death(const struct master *master, const struct child *child, int status)
@@ -474,7 +272,7 @@ static void snapshot_ended(struct master *master, bool good)
 	if (good)
 		master->snapshot_at = master->snapshot_asked;
 	else
-		master->snapshot_due_us = after(SNAPSHOT_RETRY_S);
+		master->snapshot_due_us = clock_after_us(SNAPSHOT_RETRY_S);
 }
 
 static void journal_ended(struct master *master, const struct child *child, int status)
@@ -507,9 +305,9 @@ static void bury(struct master *master, int slot, int status)
 	log_death(master, &child, status);
 	family_forget(&master->family, (uint32_t)slot);
 	if (seat != NULL && child.leaving)
-		seat_reset(master, seat);
+		seat_reset(seat, master->service.config->respawn_backoff);
 	else if (seat != NULL)
-		seat_vacate(master, seat, child.born_us);
+		seat_vacate(seat, master->service.config->respawn_backoff, child.born_us);
 	if (child.role == ROLE_SNAPSHOT)
 		snapshot_ended(master, WIFEXITED(status) && WEXITSTATUS(status) == 0);
 	else if (child.role == ROLE_JOURNAL)
@@ -539,27 +337,24 @@ static void rebuild(struct master *master)
 
 	log_error("the region is inconsistent: stopping all workers and rebuilding it from disk");
 	kill_all(master);
-	if (master->reload.active) {
-		for (uint32_t i = 0; i < CONFIG_WORKERS_MAX; i++)
-			master->reload.worker[i].slot = -1;
-		reload_abort(master, "the region was inconsistent");
-	}
+	reload_abort(&master->reload, "the region was inconsistent");
 	engine_destroy(&master->engine, master->family.instance);
 	if (master->phase > PHASE_RUNNING) {
 		finish(master, MASTER_EXIT_FAILED);
 		return;
 	}
-	int status = engine_build(&master->engine, master->config, master->family.instance, error,
-	                          sizeof error);
+	int status = engine_build(&master->engine, master->service.config, master->family.instance,
+	                          error, sizeof error);
 	if (status != 0) {
 		log_error("%s", error);
 		finish(master, status);
 		return;
 	}
+	master->watch = (struct watch){0};
 	master->family.region = master->engine.region;
-	seat_reset(master, &master->journal);
-	for (uint32_t i = 0; i < master->workers; i++)
-		seat_reset(master, &master->worker[i]);
+	seat_reset(&master->journal, master->service.config->respawn_backoff);
+	for (uint32_t i = 0; i < master->service.workers; i++)
+		seat_reset(&master->service.worker[i], master->service.config->respawn_backoff);
 }
 
 /* ---- Snapshots ---- */
@@ -568,15 +363,15 @@ static void snapshot_if_due(struct master *master)
 {
 	uint64_t tail = atomic_load(&region_marks(master->engine.region)->tail);
 
-	if (master->phase != PHASE_RUNNING || master->config->snapshot_every == 0 ||
-	    tail - master->snapshot_at < master->config->snapshot_every ||
+	if (master->phase != PHASE_RUNNING || master->service.config->snapshot_every == 0 ||
+	    tail - master->snapshot_at < master->service.config->snapshot_every ||
 	    clock_monotonic_us() < master->snapshot_due_us ||
 	    family_count(&master->family, ROLE_SNAPSHOT) != 0)
 		return;
 	master->snapshot_asked = tail;
-	if (family_snapshot(&master->family) < 0) {
+	if (family_snapshot(&master->family, master->service.config) < 0) {
 		log_error("cannot start a snapshotter: %s; trying again", strerror(errno));
-		master->snapshot_due_us = after(SNAPSHOT_RETRY_S);
+		master->snapshot_due_us = clock_after_us(SNAPSHOT_RETRY_S);
 	}
 }
 
@@ -595,12 +390,12 @@ static void note_ready(struct master *master, struct child *child)
 	child->ready_fd = -1;
 	if (master->phase != PHASE_STARTING)
 		return;
-	for (uint32_t i = 0; i < master->workers; i++)
-		if (master->worker[i].slot < 0 ||
-		    !master->family.child[master->worker[i].slot].ready)
+	for (uint32_t i = 0; i < master->service.workers; i++)
+		if (master->service.worker[i].slot < 0 ||
+		    !master->family.child[master->service.worker[i].slot].ready)
 			return;
 	master->phase = PHASE_RUNNING;
-	log_notice("serving with %u workers", master->workers);
+	log_notice("serving with %u workers", master->service.workers);
 	daemonize_ready();
 }
 
@@ -612,9 +407,9 @@ static int patience(const struct master *master)
 
 	if (master->journal.slot < 0 && master->journal.due_us < due)
 		due = master->journal.due_us;
-	for (uint32_t i = 0; i < master->workers; i++)
-		if (master->worker[i].slot < 0 && master->worker[i].due_us < due)
-			due = master->worker[i].due_us;
+	for (uint32_t i = 0; i < master->service.workers; i++)
+		if (master->service.worker[i].slot < 0 && master->service.worker[i].due_us < due)
+			due = master->service.worker[i].due_us;
 	return due <= now ? 0 : (int)((due - now) / 1000 + 1);
 }
 
@@ -654,10 +449,11 @@ static void loop(struct master *master, const sigset_t *waiting)
 		}
 		fill_journal(master);
 		fill_workers(master);
-		reload_progress(master);
+		reload_progress(&master->reload);
 		drain_progress(master);
 		kill_overdue(master);
 		snapshot_if_due(master);
+		watch_ids(&master->watch, master->engine.region);
 		wait_for_news(master, waiting);
 	}
 }
@@ -667,8 +463,8 @@ static int start(struct master *master)
 	char error[MESSAGE_SIZE];
 	int status;
 
-	status = engine_build(&master->engine, master->config, master->family.instance, error,
-	                      sizeof error);
+	status = engine_build(&master->engine, master->service.config, master->family.instance,
+	                      error, sizeof error);
 	if (status == 0 && family_open(&master->family) != 0) {
 		snprintf(error, sizeof error, "cannot make the workers' eventfds: %s",
 		         strerror(errno));
@@ -681,10 +477,9 @@ static int start(struct master *master)
 	}
 	master->family.region = master->engine.region;
 	master->snapshot_at = master->engine.snapshot_start;
-	master->workers = config_workers(master->config);
-	seat_reset(master, &master->journal);
+	seat_reset(&master->journal, master->service.config->respawn_backoff);
 	for (uint32_t i = 0; i < CONFIG_WORKERS_MAX; i++)
-		seat_reset(master, &master->worker[i]);
+		seat_reset(&master->service.worker[i], master->service.config->respawn_backoff);
 	return 0;
 }
 
@@ -694,9 +489,12 @@ int master_run(struct config *config, const char *config_file, struct listen_set
 	static struct master master; /* large, and one */
 	sigset_t waiting;
 
-	master.config = config;
-	master.config_file = config_file;
-	master.listeners = listeners;
+	master.service = (struct service){
+	    .config = config, .listeners = listeners, .workers = config_workers(config)};
+	master.reload = (struct reload){.config_file = config_file,
+	                                .service = &master.service,
+	                                .family = &master.family,
+	                                .engine = &master.engine};
 	master.family.instance = instance;
 	master.family.privileges = privileges;
 	master.family.started_us = clock_real_us();
@@ -709,8 +507,8 @@ int master_run(struct config *config, const char *config_file, struct listen_set
 		daemonize_failed(MASTER_EXIT_FAILED, "tallyd failed: see the log");
 	engine_destroy(&master.engine, instance);
 	family_close(&master.family);
-	listen_close(master.listeners);
-	config_free(master.config);
+	listen_close(master.service.listeners);
+	config_free(master.service.config);
 	log_notice("stopped with status %d", master.status);
 	return master.status;
 }

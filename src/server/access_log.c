@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -32,9 +33,16 @@ struct access_log {
 	struct waiting waiting[ACCESS_LOG_WAITING];
 };
 
+/* The daemon's umask hides everything from everybody; a log is for the group, too. */
 static int open_file(const char *path)
 {
-	return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+	mode_t before = umask(S_IWGRP | S_IRWXO);
+	int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+	int error = errno;
+
+	umask(before);
+	errno = error;
+	return fd;
 }
 
 struct access_log *access_log_open(const char *path)
