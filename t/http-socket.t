@@ -26,8 +26,9 @@ use constant {
 # Follows every request that keeps its connection, to see where the daemon thinks that it ended.
 my $next_request = "GET /healthz HTTP/1.1\r\nHost: next\r\nConnection: close\r\n\r\n";
 
+# No client here is slow on purpose, but sending byte by byte may take a busy machine its time.
 my $tallyd = Tallyd->start(
-	config => { diagnostics => 'true' },
+	config => { diagnostics => 'true', header_timeout => 60, body_timeout => 60 },
 	listen => [['127.0.0.1:0', { protocol => 'http' }], ['unix:%DIR%/socket', { protocol => 'http' }]],
 );
 

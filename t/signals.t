@@ -57,6 +57,15 @@ sub reload {
 	return substr $tallyd->log_text, $mark;
 }
 
+# Waits until COUNT workers are left, and none of OLD, those of before a reload: as long as one of
+# these is there it may take the next connection.  Their number alone says too little, since a look
+# at the processes takes a moment and so can miss the newest and the first to go.
+sub renewed {
+	my ($tallyd, $count, @old) = @_;
+	my %old = map { $_ => 1 } @old;
+	return wait_until { my @now = workers($tallyd); @now == $count && !grep { $old{$_} } @now } 20;
+}
+
 # A hammer that has had its first answer.
 sub load {
 	my ($tallyd, %option) = @_;
@@ -139,16 +148,16 @@ subtest 'options' => sub {
 subtest 'a reload under load' => sub {
 	my $tallyd = Tallyd->start(config => { log_level => 'debug' });
 	my $load = load($tallyd, connections => 16);
-	my %old = map { $_ => 1 } workers($tallyd);
+	my @old = workers($tallyd);
 
 	like(reload($tallyd), qr/reloaded: 2 workers/, 'a reload that changes nothing');
-	ok((wait_until { my @now = workers($tallyd); @now == 2 && !grep { $old{$_} } @now } 20),
-		'new workers stand in the place of the old ones');
+	ok(renewed($tallyd, 2, @old), 'new workers stand in the place of the old ones');
 
 	for my $workers (4, 2) {
 		$tallyd->set_config(workers => $workers);
+		@old = workers($tallyd);
 		like(reload($tallyd), qr/reloaded: $workers workers/, "to $workers workers");
-		ok((wait_until { workers($tallyd) == $workers } 20), "$workers workers are left");
+		ok(renewed($tallyd, $workers, @old), "$workers workers are left");
 		is($tallyd->request('GET', '/')->{json}{workers}, $workers, 'which they know');
 	}
 
@@ -163,10 +172,17 @@ subtest 'a reload under load' => sub {
 	my $gone = $tallyd->port(1);
 	$tallyd->set_listen([@first]);
 	like(reload($tallyd), qr/no longer listening on 127.*no longer listening on unix/s, '... and go');
-	for my $index (1, 2) {
-		my $answer = $tallyd->event('new', 1, connection => $kept[ $index - 1 ]);
-		is($answer->{status}, 200, 'a connection that was open there gets its next answer');
-		is($answer->{headers}{connection}, 'close', '... which is the last');
+	# A worker may find a request before it finds the signal that was sent before it.
+	my $events = 2;
+	for my $connection (@kept) {
+		my $answer;
+		ok((wait_until {
+			$events++;
+			$answer = $tallyd->event('new', 1, connection => $connection);
+			return $answer->{status} != 200 || ($answer->{headers}{connection} || '') eq 'close';
+		} PROMPTLY), 'a connection that was open there has a last answer');
+		is($answer->{status}, 200, '... as good as any');
+		ok($tallyd->closed($connection, PROMPTLY), '... and ends');
 	}
 	ok((wait_until { !IO::Socket::INET->new("127.0.0.1:$gone") } PROMPTLY), 'the port is free');
 	ok(!-e $tallyd->dir . '/socket', 'the socket is gone');
@@ -184,9 +200,9 @@ subtest 'a reload under load' => sub {
 	$tallyd->hup for 1 .. 20;
 	my $report = $load->finish;
 	unharmed($report, 'reloads');
-	cmp_ok($report->{longest_silence_ms}, '<', 2000 * patience(), 'and never a pause');
+	cmp_ok($report->{longest_silence_ms}, '<', PROMPTLY * 1000 * patience(), 'and never a pause');
 	accounted($tallyd, $report, 'reloads');
-	is($tallyd->balance('new'), 4, 'so do the events at listeners that came and went');
+	is($tallyd->balance('new'), $events, 'so do the events at listeners that came and went');
 	is($tallyd->stop, 0, 'it stops');
 };
 
@@ -246,17 +262,20 @@ subtest 'what a reload changes' => sub {
 		return substr $tallyd->log_text, $mark;
 	};
 	$tallyd->set_config(log_level => 'error', workers => 1);
+	my @old = workers($tallyd);
 	$tallyd->hup;
-	ok((wait_until { workers($tallyd) == 1 } 20), 'log_level = error, and one worker');
+	ok(renewed($tallyd, 1, @old), 'log_level = error, and one worker');
 	is($malformed->(), '', 'the new worker logs no refusal');
 	my $log = $tallyd->dir . '/other.log';
 	$tallyd->set_config(log_level => 'info', log => $log);
+	@old = workers($tallyd);
 	$tallyd->hup;
 	ok((wait_until { -e $log && slurp($log) =~ /reloaded: 1 workers/ } 20),
 		'log_level = info, and another log');
-	wait_until { workers($tallyd) == 1 } PROMPTLY;
+	ok(renewed($tallyd, 1, @old), '... for a new worker');
 	is($malformed->(), '', 'nothing goes to the old log');
-	like(slurp($log), qr/worker 1 info: refused: malformed HTTP/, 'the worker writes to the new one');
+	ok((wait_until { slurp($log) =~ /worker 1 info: refused: malformed HTTP/ } PROMPTLY),
+		'the worker writes to the new one');
 	ok((wait_until {
 		my ($journal) = $tallyd->children('journal');
 		$journal && grep { (readlink // '') eq $log } glob "/proc/$journal->{pid}/fd/*";
@@ -273,23 +292,28 @@ subtest 'what a reload changes' => sub {
 	};
 	$tallyd->set_config(journal_delay => 400, queue_events => 2);
 	reload($tallyd);
-	cmp_ok($time->(), '>=', 0.4, 'journal_delay = 400 ms');
-	my @clients = map { $tallyd->connection } 1 .. 6;
+	# An event that follows something which is written already, such as an idle journal's mark, waits
+	# only for the rest of that delay.
+	ok((wait_until { $time->() >= 0.4 } 10), 'journal_delay = 400 ms');
+	# A slow machine may send some only after those before them have left the queue.
 	my ($half, $rest) = half_request('kept');
-	send_all($_, $half . $rest) for @clients;
 	my %got;
-	$got{ read_response($_)->{status} }++ for @clients;
+	ok((wait_until {
+		my @clients = map { $tallyd->connection } 1 .. 6;
+		%got = (200 => 0, 503 => 0);
+		send_all($_, $half . $rest) for @clients;
+		$got{ read_response($_)->{status} }++ for @clients;
+		return $got{503} >= 2 || $got{200} + $got{503} != 6;
+	} 10), 'queue_events = 2 refuses some');
 	is($got{200} + $got{503}, 6, 'every event of six is answered');
-	cmp_ok($got{503}, '>=', 2, 'queue_events = 2 refuses some');
 	$tallyd->set_config(journal_delay => 0, queue_events => undef);
 	reload($tallyd);
-	my $best = (sort { $a <=> $b } map { $time->() } 1 .. 5)[0];
-	cmp_ok($best, '<', 0.4, 'no journal_delay');
+	ok((wait_until { $time->() < 0.4 } 10), 'no journal_delay');
 
 	# Answers without a sync, counted by the kernel.
 	SKIP: {
 		my ($strace) = grep { -x } map { "$_/strace" } split /:/, $ENV{PATH};
-		skip 'no strace', 4 unless $strace && $is_root;
+		skip 'no strace', 1 unless $strace && $is_root;
 		my ($journal) = map { $_->{pid} } $tallyd->children('journal');
 		my $trace = $tallyd->dir . '/trace';
 		my $pid = fork // die $!;
@@ -299,7 +323,7 @@ subtest 'what a reload changes' => sub {
 				$journal or POSIX::_exit(127);
 		}
 		my $syncs = sub { -e $trace ? scalar(() = slurp($trace) =~ /fdatasync\(/g) : 0 };
-		wait_until { $time->() && $syncs->() } 10;
+		ok((wait_until { $time->() && $syncs->() } 10), 'the journal writer is watched');
 		my $before = $syncs->();
 		$time->() for 1 .. 20;
 		cmp_ok($syncs->() - $before, '>=', 20, 'sync = always: an fdatasync for each of 20 events');
@@ -310,8 +334,10 @@ subtest 'what a reload changes' => sub {
 		$time->() for 1 .. 20;
 		my $took = time - $start;
 		cmp_ok($syncs->() - $before, '<=', 2 + $took / 0.5, 'sync = interval: one per interval');
-		$before = $syncs->();
-		ok((wait_until { $syncs->() > $before } PROMPTLY), 'and one for the last of them');
+		my $seen = length slurp($trace);
+		$time->();
+		ok((wait_until { substr(slurp($trace), $seen) =~ /pwrite.*fdatasync\(/s } PROMPTLY),
+			'and one for the last of them');
 		kill 'TERM', $pid;
 		waitpid $pid, 0;
 		is($tallyd->event('kept', 1)->{status}, 200, 'it goes on');
@@ -366,8 +392,9 @@ subtest 'TERM, and who is connected' => sub {
 	) {
 		my ($what, $timeout, $then) = @$case;
 		$tallyd->set_config(drain_timeout => $timeout);
+		my @old = workers($tallyd);
 		reload($tallyd);
-		wait_until { workers($tallyd) == 1 } PROMPTLY;
+		ok(renewed($tallyd, 1, @old), 'a new worker');
 		($idle, $half) = map { $tallyd->connection } 1 .. 2;
 		send_all($half, $begin);
 		is($tallyd->event('calm', 1, connection => $idle)->{status}, 200, 'a half-sent request waits');
@@ -545,7 +572,8 @@ subtest 'in the background' => sub {
 	is((tool('-s', 'stop', '-c', "$dir/conf"))[0], 0, '-s stop');
 	ok((wait_until { !kill 0, $pid } 20), '... stops');
 	ok(!-e "$dir/pid", 'and the pid file is gone');
-	is((tool('-c', "$dir/conf"))[0], 0, 'started again');
+	($status, $out, $err) = tool('-c', "$dir/conf");
+	is($status, 0, 'started again') or diag($err, slurp("$dir/log"));
 	($pid) = slurp("$dir/pid") =~ /^(\d+)/;
 	is((tool('-s', 'quit', '-c', "$dir/conf"))[0], 0, '-s quit');
 	ok((wait_until { !kill 0, $pid } 20), '... stops it, too');
@@ -615,8 +643,8 @@ subtest 'a log that leads elsewhere' => sub {
 	rename "$dir/log/log", "$dir/log/old" or die $!;
 	symlink "$dir/other", "$dir/log/log" or die $!;
 	$tallyd->start_again(expect_failure => 1);
-	is($tallyd->exit_status, 1, 'nor does it start so');
-	is((stat "$dir/other")[4], 0, 'and the other file is not given away');
+	is($tallyd->exit_status, 2, 'nor does it start so');
+	is_deeply([(stat "$dir/other")[4, 7]], [0, 0], 'and the other file is not given away, nor written');
 };
 
 done_testing();

@@ -2,7 +2,9 @@
 # System calls that fail, are interrupted, or are the last thing that a process does: at every call
 # that touches the disk, in the start, while it runs and in snapshots.  Whatever happens, tallyd
 # serves, or refuses with 503 or 507, or ends with a message; and a start without faults
-# afterwards finds everything that was acknowledged, and nothing that was not sent.
+# afterwards finds everything that was acknowledged, and nothing that was not sent.  Most cases are
+# loaded with plain events, some of each fault with every kind of operation, whose clients go on at
+# the start without faults.
 #
 # TALLYD_FAULTS_ALL (set: half as many cases again), TALLYD_FAULTS_JOBS (default 2: side by side)
 
@@ -12,6 +14,7 @@ use warnings;
 use File::Temp ();
 use FindBin;
 use lib "$FindBin::RealBin/lib";
+use Bank;
 use Hammer;
 use JSON::PP ();
 use Mounts;
@@ -24,6 +27,10 @@ use constant {
 	START_DEADLINE => 10,  # seconds to serve, or to end
 	STOP_DEADLINE  => 10,  # seconds from SIGTERM to the end
 	CRASHED_WAIT   => 0.5, # the same where a process is killed over and over
+	BANK_LOAD      => 1.5, # seconds, at most, that a bank is open under a fault
+	BANK_ANSWERS   => 500, # or until it has given so many answers
+	BANK_AFTER     => 50,  # answers that it gives afterwards
+	TOLD           => 5,   # differences that are printed
 };
 
 plan skip_all => 'strace is not installed' unless Mounts::have('strace');
@@ -72,6 +79,11 @@ for my $kind (@calls) {
 push @cases, { call => $_->[0], where => 'any', when => $_->[1], fault => $_->[2], fresh => 1 }
 	for map { my $call = $_; map { my $when = $_; map { [$call, $when, $_] } qw(EIO KILL) } 1, 2 }
 		qw(pwrite64 fsync);
+# With every kind of operation.
+push @cases, map { { call => $_->[0], where => 'any', when => $_->[1], fault => $_->[2], bank => 1 } }
+	[fdatasync => 40, 'EIO'], [pwritev => 40, 'EIO'], [pwritev => 40, 'ENOSPC'],
+	[fallocate => 3, 'ENOSPC'], [pwritev => 40, 'EINTR'], [pwritev => 40, 'KILL'],
+	[fdatasync => 40, 'KILL'];
 # Those that cost most time, of processes that are killed over and over, are spread over all jobs.
 @cases = sort { $a->{fault} cmp $b->{fault} } @cases;
 
@@ -79,12 +91,12 @@ sub name {
 	my ($case) = @_;
 	(my $call = $case->{call}) =~ s/\W//g;
 	return "$case->{fault} at $call $case->{when}" . ($case->{where} eq 'any' ? '' : " in $case->{where}")
-		. ($case->{fresh} ? ' of the first start' : '');
+		. ($case->{fresh} ? ' of the first start' : '') . ($case->{bank} ? ' under a bank' : '');
 }
 
 # ---- one case
 
-my %config = (journal_segment => '64K', ring_size => '64K', snapshot_every => '64K',
+my %config = (journal_segment => '64K', ring_size => '64K', snapshot_every => '64K', default_floor => 0,
 	max_accounts => 1000, drain_timeout => 2, respawn_backoff => 0.02);
 
 # Data as a killed daemon leaves it: segments, a snapshot, a tail.
@@ -110,12 +122,22 @@ sub strace {
 		'-e', "trace=$case->{call}", '-e', "inject=$case->{call}:" . $fault{ $case->{fault} }->($case->{when})];
 }
 
-# The daemon under the fault; the problems found, and what its clients were told.
+# A bank that is open until it has given enough answers, or the daemon ends, or gives none.
+sub open_bank {
+	my ($tallyd) = @_;
+	my $bank = Bank->open($tallyd, dir => $top, prefix => "bank$$-", accounts => 40, customers => 4,
+		undecided => qr/^(?:408|50\d)$/);
+	wait_until { defined $tallyd->exit_status || $bank->answers >= BANK_ANSWERS } BANK_LOAD;
+	return $bank;
+}
+
+# The daemon under the fault; the port that it served at, a bank that is still open, what plain
+# clients were told, and the problems found.
 sub run_faulty {
 	my ($case, $data) = @_;
 	my $killed = $case->{fault} eq 'KILL';
 	my @problems;
-	my $told;
+	my ($told, $bank);
 	my $tallyd = Tallyd->start(data_dir => $data, config => \%config,
 		wrapper => strace($case, $data), no_wait => 1);
 	my $served;
@@ -125,9 +147,10 @@ sub run_faulty {
 	} START_DEADLINE;
 	push @problems, 'neither serves nor ends' unless $decided;
 	if ($served) {
-		$told = Hammer->start($tallyd, connections => 4, depth => 4, accounts => 10,
+		$bank = open_bank($tallyd) if $case->{bank};
+		$told = $case->{bank} ? undef : Hammer->start($tallyd, connections => 4, depth => 4, accounts => 10,
 			seconds => LOAD, grace => 0.3)->wait_end;
-		push @problems, Hammer::oddities($told);
+		push @problems, Hammer::oddities($told) if $told;
 		$tallyd->term unless defined $tallyd->exit_status;
 		wait_until { defined $tallyd->exit_status }
 			$killed ? CRASHED_WAIT / patience() : STOP_DEADLINE;
@@ -150,17 +173,30 @@ sub run_faulty {
 	}
 	push @problems, 'a fault made it think that its region is inconsistent' if $log =~ /inconsistent/;
 	push @problems, split /\n/, $log if @problems;
-	return ($told, @problems);
+	return ($tallyd->port, $bank, $told, @problems);
 }
 
-# What it left must be whole.
+sub close_bank {
+	my ($tallyd, $bank) = @_;
+	my @problems;
+	push @problems, 'the bank gets no answers afterwards' unless $bank->wait_more(BANK_AFTER);
+	push @problems, 'a customer was never answered' unless $bank->close;
+	my $told = $bank->testimony;
+	my @wrong = Bank::differences($told, Bank::books($tallyd));
+	push @problems, splice @wrong, 0, TOLD;
+	return (scalar @{ $told->{asked} }, @problems, Bank::asked_again($told, $tallyd));
+}
+
+# What it left must be whole.  What a bank was told counts as acknowledged.
 sub run_clean {
-	my ($data, @told) = @_;
-	my $tallyd = eval { Tallyd->start(data_dir => $data, config => \%config) };
-	return "it does not start afterwards: $@" unless $tallyd;
-	my @problems = Hammer::lost($tallyd, @told);
+	my ($data, $port, $bank, @told) = @_;
+	my $tallyd = eval { Tallyd->start(data_dir => $data, config => \%config,
+		listen => [["127.0.0.1:$port", { protocol => 'http' }]]) };
+	return (0, "it does not start afterwards: $@") unless $tallyd;
+	my ($acknowledged, @problems) = $bank ? close_bank($tallyd, $bank) : $told[-1]{acknowledged};
+	push @problems, Hammer::lost($tallyd, @told);
 	push @problems, 'it does not drain afterwards' if $tallyd->stop != 0;
-	return @problems;
+	return ($acknowledged, @problems);
 }
 
 sub run_case {
@@ -171,11 +207,14 @@ sub run_case {
 	} else {
 		Mounts::run('cp', '-a', $template, $data);
 	}
-	my ($told, @problems) = run_faulty($case, $data);
-	push @problems, run_clean($data, $case->{fresh} ? () : $before, $told || ());
+	my ($port, $bank, $told, @problems) = run_faulty($case, $data);
+	push @problems, 'it never served a bank' if $case->{bank} && !$bank;
+	my ($acknowledged, @after) = run_clean($data, $port, $bank, $case->{fresh} ? () : $before,
+		$told || ());
+	push @problems, @after;
 	Mounts::run('rm', '-rf', $data);
-	return { name => name($case), problems => \@problems,
-		acknowledged => $told ? $told->{acknowledged} : 0 };
+	$acknowledged = 0 unless $told || $bank;
+	return { name => name($case), problems => \@problems, acknowledged => $acknowledged || 0 };
 }
 
 # ---- side by side
@@ -268,10 +307,16 @@ subtest 'a journal that has failed gets no second writer' => sub {
 			'-e', 'inject=fdatasync:error=EIO', '-e', 'inject=exit_group:signal=KILL',
 			'-p', $journal->{pid} or POSIX::_exit(127);
 	}
-	wait_until { slurp("/proc/$journal->{pid}/status") =~ /^TracerPid:\s*[1-9]/m } 5
-		or diag 'strace did not attach';
-	my $answer = eval { $tallyd->event('after', 1) };
-	ok(!$answer || $answer->{status} != 200, 'what is not on disk is not acknowledged');
+	# An idle writer syncs a mark: it may be gone already.
+	wait_until {
+		my $status = eval { slurp("/proc/$journal->{pid}/status") };
+		return !defined $status || $status =~ /^TracerPid:\s*[1-9]/m;
+	} 5 or diag 'strace did not attach';
+	# It is held a moment before its calls are watched: the events until then are on the disk.
+	ok((wait_until {
+		my $answer = eval { $tallyd->event('after', 1) };
+		return !$answer || $answer->{status} != 200;
+	} 5), 'what is not on disk is not acknowledged');
 	ok((wait_until { defined $tallyd->exit_status } 5), 'tallyd ends');
 	is($tallyd->exit_status, 1, '... with status 1');
 	kill 'KILL', $pid;

@@ -193,7 +193,7 @@ sub _await_service {
 		return 1 if $self->_reap;
 		my $answer = eval { $self->request('GET', '/healthz') };
 		$last = $answer ? "last answer $answer->{status}" : "last error: $@";
-		return $answer && $answer->{status} == $health;
+		return $answer && $answer->{status} == $health && $self->_all_serve;
 	} START_DEADLINE;
 	return $self if $healthy && $self->{pid};
 	my $what = $self->{pid}
@@ -201,6 +201,15 @@ sub _await_service {
 		: "exited with status $self->{status} instead of serving";
 	$self->{failed} = 1;
 	croak "tallyd $what; its log:\n" . $self->log_tail;
+}
+
+# The first worker answers while others may not even have their names; the master says when they all
+# serve, if its log is here to be read.
+sub _all_serve {
+	my ($self) = @_;
+	my ($log, $level) = map { defined $_ ? $_ : '' } @{ $self->{config} }{qw(log log_level)};
+	return 1 if $log ne 'stderr' || $level =~ /^(?:error|warning)$/;
+	return $self->log_text =~ /serving with \d+ workers/;
 }
 
 sub _await_failure {
@@ -641,6 +650,13 @@ sub event {
 	my $body = JSON::PP->new->canonical->encode({ account => "$account", amount => $amount + 0 });
 	utf8::encode($body);
 	return $self->request('POST', '/events', { 'Content-Type' => 'application/json' }, $body, %option);
+}
+
+# One operation: BODY (a hash or an array, sent as JSON; a string is sent as it is; undef: none).
+sub call {
+	my ($self, $method, $path, $body, $headers, %option) = @_;
+	$body = JSON::PP->new->utf8->canonical->encode($body) if ref $body;
+	return $self->request($method, $path, $headers, $body, %option);
 }
 
 # The balance of ACCOUNT, or undef if there is no such account; dies on any other answer.
