@@ -25,6 +25,7 @@ enum counter {
 	COUNTER_LOCK_ALARMS,     /* waited over a second for a lock */
 	COUNTER_GROUP_COMMITS,
 	COUNTER_FDATASYNC_US,
+	COUNTER_EVENTS_REPLAYED, /* decided earlier: the answer of then */
 	COUNTER_LAST = 63
 };
 

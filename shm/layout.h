@@ -10,13 +10,15 @@
 #include <stdint.h>
 
 #include "counter.h"
+#include "holds.h"
+#include "ids.h"
 #include "operation.h"
 #include "region.h"
 #include "ring.h"
 #include "table.h"
 
 #define REGION_MAGIC   UINT64_C(0x31646c796c6c6174) /* "tallyld1" */
-#define REGION_VERSION 1
+#define REGION_VERSION 2
 
 #define CACHE_LINE 64
 
@@ -26,25 +28,29 @@ struct lock {
 
 /* A cell's after-image.  The cell's first eight bytes are its LSN and are not part of it. */
 struct image {
-	uint64_t cell; /* offset in the region */
-	uint32_t lock; /* the stripe that covers it */
+	uint32_t lock; /* that covers the cell */
 	uint32_t length;
+	uint32_t
+	    record; /* offset, in the operation's records, of the one whose LSN is the cell's */
+	uint32_t zero;
 	unsigned char bytes[OPERATION_CELL_MAX];
 };
 
 /*
  * The operation in progress of one process.  While `commit` is zero nothing in it counts;
- * once it holds an LSN the operation has happened and everything else in the area is frozen.
+ * once it holds an LSN, that of its first record, the operation has happened and everything else in
+ * the area is frozen.
  */
 struct operation_area {
 	_Alignas(CACHE_LINE) _Atomic uint64_t commit;
 	uint64_t new_tail;
 	uint64_t new_events;
-	uint64_t check; /* over the counts, locks and images */
+	uint64_t check; /* over the counts, locks, cells and images */
 	uint32_t locks;
 	uint32_t images;
 	uint32_t lock[OPERATION_LOCKS_MAX];
-	struct image image[OPERATION_LOCKS_MAX];
+	uint64_t cell[OPERATION_IMAGES_MAX]; /* offsets in the region, of image[] */
+	struct image image[OPERATION_IMAGES_MAX];
 };
 
 /* One process slot's own lines. */
@@ -54,31 +60,74 @@ struct process {
 	struct operation_area area;
 };
 
+/*
+ * A bucket of ids.  A tag is some bits of the key, never 0 where there is one; a time is
+ * coarse.  Both follow the slot: who copies an image into a slot writes them before the slot's LSN.
+ */
+struct id_bucket {
+	_Alignas(CACHE_LINE) uint16_t tag[IDS_BUCKET];
+	uint32_t time[IDS_BUCKET];
+	struct id_slot slot[IDS_BUCKET];
+};
+
+/* Where everything is: made of the geometry alone. */
+struct shape {
+	uint64_t locks_at; /* of stripes, then of ids, then of buckets of holds, then the ring's */
+	uint64_t slots_at;
+	uint64_t ids_at;
+	uint64_t holds_at;
+	uint64_t hints_at; /* HINT_ARRAYS of them, each hold_slots long */
+	uint64_t seal_at;
+	uint64_t processes_at;
+	uint64_t ring_at;
+	uint64_t size;
+	uint64_t hold_slots;
+	uint32_t stripes;
+	uint32_t slots_per_stripe;
+	uint32_t id_buckets;
+	uint32_t id_shift; /* one lock covers 2^id_shift buckets */
+	uint32_t id_locks;
+	uint32_t hold_buckets;
+	uint32_t locks; /* in all */
+	uint32_t zero;
+};
+
 struct region_header {
 	uint64_t magic;
 	uint32_t version;
 	uint32_t header_size;
 	uint64_t size;
 	struct region_geometry geometry;
+	struct shape shape;
 	uint64_t segment_end; /* of the segment in which the journal goes on */
-	uint32_t stripes;
-	uint32_t slots_per_stripe;
-	uint64_t locks_at;
-	uint64_t slots_at;
-	uint64_t seal_at;
-	uint64_t processes_at;
-	uint64_t ring_at;
+	uint64_t base_us;     /* HINTS_PAST_US before it was made: hints of time count from it */
 	_Atomic uint32_t poisoned;
 	struct region_settings settings;
 	struct region_marks marks;
 };
 
+/*
+ * What is told of a hold's slot without looking at it (holds.h).  HINT_ID and HINT_SETTLED follow
+ * the slot, as the tags of ids do.
+ */
+enum hint { HINT_ID, HINT_OWNER, HINT_EXPIRES, HINT_SETTLED, HINT_ARRAYS };
+
+/*
+ * Hints of time count ticks in 32 bits: 34 years.  Half of them lie before the region was made, for
+ * the holds that recovery puts back: which of those was settled first counts, too.
+ */
+#define HINT_TICK_US  250000
+#define HINTS_PAST_US (UINT64_C(0x80000000) * HINT_TICK_US)
+
 /* This process's view of it. */
 struct region {
 	struct region_header *header;
 	unsigned char *base;
-	struct lock *locks; /* stripes, then the ring's */
+	struct lock *locks; /* the ring's is the last */
 	struct account_slot *slots;
+	struct id_bucket *ids;
+	struct hold_slot *holds;
+	_Atomic uint32_t *hint[HINT_ARRAYS];
 	struct region_seal *seal;
 	struct process *processes;
 	unsigned char *ring;
@@ -89,9 +138,26 @@ struct region {
 	struct ring_codec codec;
 };
 
+/* Maps 32 bits of a hash to a range, without a division. */
+static inline uint32_t layout_scale(uint64_t half, uint32_t range)
+{
+	return (uint32_t)((half * range) >> 32);
+}
+
+/* The tag and the coarse time of an id's slot (ids.c): written with each of its images. */
+void ids_retag(struct region *region, const struct id_slot *slot, const struct id_slot *after);
+
+/* HINT_ID and HINT_SETTLED of a hold's slot, made from what was just copied into it. */
+void holds_retag(struct region *region, const struct hold_slot *slot);
+
 _Static_assert(sizeof(struct lock) == CACHE_LINE, "a lock is one cache line");
 _Static_assert(sizeof(struct account_slot) % CACHE_LINE == 0, "slots are whole cache lines");
 _Static_assert(sizeof(struct account_slot) <= OPERATION_CELL_MAX, "a slot fits an image");
+_Static_assert(sizeof(struct hold_slot) <= OPERATION_CELL_MAX, "a hold fits an image");
+_Static_assert(sizeof(struct image) % sizeof(uint64_t) == 0, "images keep their alignment");
+_Static_assert(IDS_BUCKET > OPERATION_IMAGES_MAX, "a bucket is never staged as a whole");
+_Static_assert(REGION_RING_MIN - RING_RESERVE >= 2 * OPERATION_BYTES_MAX + SEGMENT_HEAD,
+               "the smallest ring takes the largest group behind the largest gap");
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2,
                "the commit is one store only where atomics are lock-free");
 

@@ -1,7 +1,7 @@
 /*
- * Robust process-shared mutexes.  Stripe locks are numbered from 0; the ring's is the
- * last.  Order: stripes ascending, then the ring.  An acquired lock is repaired: if its
- * last owner died, its operation has been finished or undone before this returns.
+ * Robust process-shared mutexes.  Stripes of accounts are numbered from 0; then come the ids'
+ * locks, the buckets of holds, and the ring's as the last.  Order: ascending.  An acquired lock is
+ * repaired: if its last owner died, its operation has been finished or undone before this returns.
  */
 #ifndef TALLYD_SHM_LOCK_H
 #define TALLYD_SHM_LOCK_H

@@ -4,21 +4,22 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "layout.h"
 #include "lock.h"
 
-#define STRIPE_ACCOUNTS_MIN 64
-#define STRIPE_ACCOUNTS_MAX 1024
-#define STRIPES_WANTED      1024
+#define STRIPES_WANTED      64  /* at least, where an account has so many neighbours */
+#define STRIPE_ACCOUNTS_MIN 64  /* in stripes of fewer, slack would take too much */
+#define STRIPE_ACCOUNTS_MAX 200 /* more would save little, and make probes longer */
+#define IDS_IN_BUCKET       38  /* of IDS_BUCKET: six in ten */
+#define ID_LOCKS_MAX        1024
+#define HOLDS_IN_BUCKET     168 /* with its slack, HOLDS_BUCKET */
 #define ACCOUNTS_LIMIT      UINT64_C(1000000000)
+#define IDS_LIMIT           UINT64_C(1000000000)
+#define HOLDS_LIMIT         UINT64_C(100000000)
 #define RING_LIMIT          (UINT64_C(1) << 32)
-
-struct shape {
-	uint64_t locks_at, slots_at, seal_at, processes_at, ring_at, size;
-	uint32_t stripes, slots_per_stripe;
-};
 
 static uint64_t square_root(uint64_t value)
 {
@@ -30,10 +31,20 @@ static uint64_t square_root(uint64_t value)
 }
 
 /*
- * Accounts fall into stripes at random, so the fullest stripe holds more than the mean: six
- * standard deviations and a quarter are added.  The quarter keeps probes short, the deviations make
- * a full stripe before max_accounts less likely than a broken machine.
+ * What falls into compartments at random fills the fullest with more than the mean: six standard
+ * deviations are added, and a few because the tail is a little fatter than the normal one.  So a
+ * compartment that is full before all are is less likely than a broken machine.
  */
+static uint64_t with_slack(uint64_t mean)
+{
+	return mean + 6 * square_root(mean) + 8;
+}
+
+static uint64_t divide_up(uint64_t value, uint64_t by)
+{
+	return (value + by - 1) / by;
+}
+
 static void shape_table(const struct region_geometry *geometry, struct shape *shape)
 {
 	uint64_t mean = geometry->max_accounts / STRIPES_WANTED;
@@ -42,8 +53,23 @@ static void shape_table(const struct region_geometry *geometry, struct shape *sh
 		mean = STRIPE_ACCOUNTS_MIN;
 	if (mean > STRIPE_ACCOUNTS_MAX)
 		mean = STRIPE_ACCOUNTS_MAX;
-	shape->stripes = (uint32_t)((geometry->max_accounts + mean - 1) / mean);
-	shape->slots_per_stripe = (uint32_t)(mean + mean / 4 + 6 * square_root(mean) + 8);
+	shape->stripes = (uint32_t)divide_up(geometry->max_accounts, mean);
+	shape->slots_per_stripe = (uint32_t)with_slack(mean);
+}
+
+/* An id too many in one bucket is no error: the oldest there is forgotten, and that is counted. */
+static void shape_ids(const struct region_geometry *geometry, struct shape *shape)
+{
+	shape->id_buckets = (uint32_t)divide_up(geometry->max_ids, IDS_IN_BUCKET);
+	while (divide_up(shape->id_buckets, UINT64_C(1) << shape->id_shift) > ID_LOCKS_MAX)
+		shape->id_shift++;
+	shape->id_locks = (uint32_t)divide_up(shape->id_buckets, UINT64_C(1) << shape->id_shift);
+}
+
+static void shape_holds(const struct region_geometry *geometry, struct shape *shape)
+{
+	shape->hold_buckets = (uint32_t)divide_up(geometry->max_holds, HOLDS_IN_BUCKET);
+	shape->hold_slots = (uint64_t)shape->hold_buckets * HOLDS_BUCKET;
 }
 
 static uint64_t align(uint64_t value)
@@ -51,27 +77,50 @@ static uint64_t align(uint64_t value)
 	return (value + 4095) & ~UINT64_C(4095);
 }
 
-static bool shape_region(const struct region_geometry *geometry, struct shape *shape)
+/* The place of COUNT things of SIZE bytes; *END moves behind them. */
+static uint64_t place(uint64_t *end, uint64_t count, size_t size)
+{
+	uint64_t at = align(*end);
+
+	*end = at + count * size;
+	return at;
+}
+
+static bool geometry_valid(const struct region_geometry *geometry)
 {
 	uint64_t ring = geometry->ring_size;
 
-	if (geometry->max_accounts == 0 || geometry->max_accounts > ACCOUNTS_LIMIT ||
-	    ring < REGION_RING_MIN || ring > RING_LIMIT || (ring & (ring - 1)) != 0 ||
-	    geometry->segment_size < REGION_RING_MIN || geometry->segment_size % 4096 != 0 ||
-	    geometry->processes == 0 || geometry->processes > REGION_PROCESSES_MAX) {
+	return geometry->max_accounts != 0 && geometry->max_accounts <= ACCOUNTS_LIMIT &&
+	       geometry->max_ids >= REGION_IDS_MIN && geometry->max_ids <= IDS_LIMIT &&
+	       geometry->max_holds >= REGION_HOLDS_MIN && geometry->max_holds <= HOLDS_LIMIT &&
+	       ring >= REGION_RING_MIN && ring <= RING_LIMIT && (ring & (ring - 1)) == 0 &&
+	       geometry->segment_size >= REGION_RING_MIN && geometry->segment_size % 4096 == 0 &&
+	       geometry->processes != 0 && geometry->processes <= REGION_PROCESSES_MAX;
+}
+
+static bool shape_region(const struct region_geometry *geometry, struct shape *shape)
+{
+	uint64_t end = sizeof(struct region_header);
+
+	*shape = (struct shape){0};
+	if (!geometry_valid(geometry)) {
 		errno = EINVAL;
 		return false;
 	}
 	shape_table(geometry, shape);
-	shape->locks_at = align(sizeof(struct region_header));
-	shape->slots_at =
-	    align(shape->locks_at + ((uint64_t)shape->stripes + 1) * sizeof(struct lock));
-	shape->seal_at =
-	    align(shape->slots_at +
-	          (uint64_t)shape->stripes * shape->slots_per_stripe * sizeof(struct account_slot));
-	shape->processes_at = align(shape->seal_at + sizeof(struct region_seal));
-	shape->ring_at = align(shape->processes_at + geometry->processes * sizeof(struct process));
-	shape->size = shape->ring_at + ring;
+	shape_ids(geometry, shape);
+	shape_holds(geometry, shape);
+	shape->locks = shape->stripes + shape->id_locks + shape->hold_buckets + 1;
+	shape->locks_at = place(&end, shape->locks, sizeof(struct lock));
+	shape->slots_at = place(&end, (uint64_t)shape->stripes * shape->slots_per_stripe,
+	                        sizeof(struct account_slot));
+	shape->ids_at = place(&end, shape->id_buckets, sizeof(struct id_bucket));
+	shape->holds_at = place(&end, shape->hold_slots, sizeof(struct hold_slot));
+	shape->hints_at = place(&end, HINT_ARRAYS * shape->hold_slots, sizeof(uint32_t));
+	shape->seal_at = place(&end, 1, sizeof(struct region_seal));
+	shape->processes_at = place(&end, geometry->processes, sizeof(struct process));
+	shape->ring_at = place(&end, geometry->ring_size, 1);
+	shape->size = end;
 	return true;
 }
 
@@ -85,16 +134,39 @@ uint64_t region_size(const struct region_geometry *geometry)
 static void view(struct region *region, void *base, uint64_t size)
 {
 	struct region_header *header = base;
+	const struct shape *shape = &header->shape;
 
 	region->header = header;
 	region->base = base;
 	region->size = size;
-	region->locks = (struct lock *)(void *)(region->base + header->locks_at);
-	region->slots = (struct account_slot *)(void *)(region->base + header->slots_at);
-	region->seal = (struct region_seal *)(void *)(region->base + header->seal_at);
-	region->processes = (struct process *)(void *)(region->base + header->processes_at);
-	region->ring = region->base + header->ring_at;
-	region->ring_lock = header->stripes;
+	region->locks = (struct lock *)(void *)(region->base + shape->locks_at);
+	region->slots = (struct account_slot *)(void *)(region->base + shape->slots_at);
+	region->ids = (struct id_bucket *)(void *)(region->base + shape->ids_at);
+	region->holds = (struct hold_slot *)(void *)(region->base + shape->holds_at);
+	for (unsigned i = 0; i < HINT_ARRAYS; i++)
+		region->hint[i] = (_Atomic uint32_t *)(void *)(region->base + shape->hints_at) +
+		                  i * shape->hold_slots;
+	region->seal = (struct region_seal *)(void *)(region->base + shape->seal_at);
+	region->processes = (struct process *)(void *)(region->base + shape->processes_at);
+	region->ring = region->base + shape->ring_at;
+	region->ring_lock = shape->locks - 1;
+}
+
+static uint64_t now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+/* What events do until the master says otherwise. */
+static void fill_settings(struct region_settings *settings)
+{
+	atomic_store(&settings->queue_events, UINT64_MAX);
+	atomic_store(&settings->auto_create, 1);
+	atomic_store(&settings->default_floor, INT64_MIN);
+	atomic_store(&settings->default_ceiling, INT64_MAX);
 }
 
 /* Fresh pages are zero, which is what most of the region wants to be. */
@@ -102,21 +174,17 @@ static int fill(struct region *region, void *base, const struct region_geometry 
                 const struct shape *shape)
 {
 	struct region_header *header = base;
+	uint64_t now = now_us();
 
 	header->version = REGION_VERSION;
 	header->header_size = sizeof *header;
 	header->size = shape->size;
 	header->geometry = *geometry;
-	header->stripes = shape->stripes;
-	header->slots_per_stripe = shape->slots_per_stripe;
-	header->locks_at = shape->locks_at;
-	header->slots_at = shape->slots_at;
-	header->seal_at = shape->seal_at;
-	header->processes_at = shape->processes_at;
-	header->ring_at = shape->ring_at;
-	atomic_store(&header->settings.queue_events, UINT64_MAX);
+	header->shape = *shape;
+	header->base_us = now > HINTS_PAST_US ? now - HINTS_PAST_US : 0;
+	fill_settings(&header->settings);
 	view(region, base, shape->size);
-	for (uint32_t i = 0; i <= region->ring_lock; i++) {
+	for (uint32_t i = 0; i < shape->locks; i++) {
 		int error = lock_init(&region->locks[i]);
 		if (error != 0) {
 			errno = error;
@@ -185,6 +253,14 @@ void region_begin(struct region *region, uint64_t start, uint64_t segment_end, u
 	atomic_store(&marks->durable, start);
 	atomic_store(&marks->written, start);
 	atomic_store(&marks->space, space);
+}
+
+void region_empty(struct region *region)
+{
+	const struct shape *shape = &region->header->shape;
+
+	memset(region->base + shape->slots_at, 0, shape->seal_at - shape->slots_at);
+	atomic_store(&region->header->marks.ids_lost_us, 0);
 }
 
 struct region_seal *region_seal(struct region *region)
@@ -268,12 +344,12 @@ bool region_poisoned(const struct region *region)
 
 uint64_t region_slots(const struct region *region)
 {
-	return (uint64_t)region->header->stripes * region->header->slots_per_stripe;
+	return (uint64_t)region->header->shape.stripes * region->header->shape.slots_per_stripe;
 }
 
 uint32_t region_stripes(const struct region *region)
 {
-	return region->header->stripes;
+	return region->header->shape.stripes;
 }
 
 void region_on_alarm(struct region *region, region_alarm *alarm)

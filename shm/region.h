@@ -14,23 +14,29 @@
 
 #define REGION_PROCESSES_MAX 160   /* process slots: two generations of 64 workers, and others */
 #define REGION_RING_MIN      65536 /* bytes */
+#define REGION_IDS_MIN       64
+#define REGION_HOLDS_MIN     64
 #define SEGMENT_HEAD         4096  /* bytes at the start of each journal segment */
 #define JOURNAL_RECORD_MIN   48    /* bytes; less room than this at a segment's end stays zero */
 #define JOURNAL_RECORD_MAX   4096  /* bytes */
-#define RING_RESERVE         32768 /* bytes of ring that only the journal writer's own records use */
+#define RING_RESERVE         16384 /* bytes of ring that only the journal writer's own records use */
 #define SPACE_RESERVE        16384 /* bytes of the last segment, likewise */
 
 struct region;
 
 /* What the creator decides. */
 struct region_geometry {
-	uint64_t max_accounts; /* room is made for at least so many */
+	uint64_t max_accounts; /* room is made for at least so many; one with a long name
+	                          (TABLE_NAME_INLINE) counts twice */
+	uint64_t max_ids;      /* likewise, ids that are remembered */
+	uint64_t max_holds;    /* likewise, open holds */
 	uint64_t ring_size;    /* bytes, a power of two, at least REGION_RING_MIN */
 	uint64_t segment_size; /* bytes of segments that will be made */
 	uint32_t processes;    /* process slots, at most REGION_PROCESSES_MAX */
-	uint64_t hash_seed;    /* random, so that nobody can aim at one stripe */
-	uint64_t journal_key;  /* of the journal, seeds its checksums */
-	uint32_t epoch;        /* random, of this run */
+	uint64_t hash_seed;   /* secret, so that nobody can aim at one stripe; the same in every run
+	                         on one journal, so that the order of a listing is */
+	uint64_t journal_key; /* of the journal, seeds its checksums */
+	uint32_t epoch;       /* random, of this run */
 };
 
 /*
@@ -41,6 +47,10 @@ struct region_settings {
 	_Atomic uint32_t journal_delay_ms; /* pause before each group commit */
 	_Atomic uint32_t sync_interval_ms; /* 0: fdatasync before the answer */
 	_Atomic uint32_t processes;        /* slots 0 to this minus 1 may be in use */
+	_Atomic uint32_t auto_create;      /* events make accounts */
+	_Atomic int64_t default_floor;     /* of accounts that events make */
+	_Atomic int64_t default_ceiling;
+	_Atomic uint64_t id_window_us; /* ids are to be remembered so long */
 };
 
 /*
@@ -59,6 +69,10 @@ struct region_marks {
 	_Atomic uint32_t disk_full;                  /* the next segment could not be made */
 	_Atomic uint32_t failed;                     /* the journal failed: an errno */
 	_Alignas(64) _Atomic uint32_t writer_sleeps; /* futex: 1 while the writer sleeps */
+	_Alignas(64) _Atomic uint64_t expired_us;    /* when holds were last looked through */
+	_Atomic uint64_t ids_forgotten; /* ids that made room while younger than id_window */
+	_Atomic uint64_t ids_lost_us;   /* the greatest time of an id that is not remembered any
+	                                   more; 0: none.  Outlives the run, see snapshot.h */
 };
 
 /*
@@ -83,6 +97,9 @@ struct region *region_create(const char *name, const struct region_geometry *geo
  */
 void region_begin(struct region *region, uint64_t start, uint64_t segment_end, uint64_t space);
 
+/* Empties the tables of accounts, ids and holds again: for recovery, before the first fork. */
+void region_empty(struct region *region);
+
 struct region_seal *region_seal(struct region *region);
 
 /* Bytes that region_create would allocate, 0 if the geometry is invalid. */
@@ -104,7 +121,7 @@ bool region_poisoned(const struct region *region);
 
 /* Account slots in all, at least max_accounts. */
 uint64_t region_slots(const struct region *region);
-uint32_t region_stripes(const struct region *region);
+uint32_t region_stripes(const struct region *region); /* of accounts: the first locks */
 
 /* A lock was waited on for over a second: called (if set) with its number, and again each second.
  */

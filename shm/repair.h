@@ -14,11 +14,14 @@ struct region;
 /* Finishes lock NUMBER's share of a dead process's operation.  False: inconsistent, poison. */
 bool repair_lock(struct region *region, uint32_t number);
 
-/* The check value over AREA's counts, locks and images. */
+/* The check value over AREA's counts, locks, cells and images. */
 uint64_t repair_check(const struct operation_area *area);
 
-/* Copies AREA's images of lock NUMBER into their cells, the older ones only. */
-void repair_apply(struct region *region, const struct operation_area *area, uint32_t number,
+/*
+ * Copies AREA's image INDEX into its cell, unless that is newer already.  LSN is the operation's:
+ * the cell's will be that of the record that changed it.
+ */
+void repair_apply(struct region *region, const struct operation_area *area, uint32_t index,
                   uint64_t lsn);
 
 #endif

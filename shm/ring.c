@@ -57,6 +57,15 @@ enum ring_status ring_place(struct region *region, size_t length, enum ring_prio
 	return room(region, *lsn + length, priority);
 }
 
+void ring_prefetch(const struct region *region, size_t length)
+{
+	uint64_t mask = region->header->geometry.ring_size - 1;
+	uint64_t tail = atomic_load_explicit(&region->header->marks.tail, memory_order_relaxed);
+
+	for (uint64_t at = tail; at < tail + length; at += CACHE_LINE)
+		__builtin_prefetch(region->ring + (at & mask), 1);
+}
+
 int ring_pieces(const struct region *region, uint64_t from, uint64_t to, struct iovec piece[2])
 {
 	uint64_t size = region->header->geometry.ring_size;
@@ -102,26 +111,38 @@ void ring_zero(struct region *region, uint64_t lsn, size_t length)
 		memset(piece[1].iov_base, 0, piece[1].iov_len);
 }
 
-/* A record that begins a segment: what it left free at the end of the last one is filled. */
-static void fill_segment(struct region *region, uint64_t durable)
+/* The length of the next filler where LEFT bytes are left: what it leaves can be filled too. */
+static size_t filler_length(size_t left)
 {
-	unsigned char filler[JOURNAL_RECORD_MAX];
-	uint64_t tail = atomic_load_explicit(&region->header->marks.tail, memory_order_relaxed);
-	size_t left = (size_t)(ring_segment_end(region, tail) - tail);
-
-	if (left < JOURNAL_RECORD_MIN) {
-		ring_zero(region, tail, left);
-		return;
-	}
-	region->codec.pad(filler, left);
-	region->codec.stamp(filler, left, tail, durable, region);
-	copy_in(region, tail, filler, left);
+	if (left <= JOURNAL_RECORD_MAX)
+		return left;
+	if (left - JOURNAL_RECORD_MAX < JOURNAL_RECORD_MIN)
+		return JOURNAL_RECORD_MAX - JOURNAL_RECORD_MIN;
+	return JOURNAL_RECORD_MAX;
 }
 
-void ring_write(struct region *region, uint64_t lsn, const void *record, size_t length,
+/* Records that begin a segment: what they left free at the end of the last one is filled. */
+static void fill_segment(struct region *region, uint64_t durable)
+{
+	_Alignas(8) unsigned char filler[JOURNAL_RECORD_MAX];
+	uint64_t at = atomic_load_explicit(&region->header->marks.tail, memory_order_relaxed);
+	size_t left = (size_t)(ring_segment_end(region, at) - at);
+
+	while (left >= JOURNAL_RECORD_MIN) {
+		size_t length = filler_length(left);
+		region->codec.pad(filler, length);
+		region->codec.stamp(filler, length, at, durable, region);
+		copy_in(region, at, filler, length);
+		at += length;
+		left -= length;
+	}
+	ring_zero(region, at, left);
+}
+
+void ring_write(struct region *region, uint64_t lsn, const void *records, size_t length,
                 uint64_t durable)
 {
 	if (lsn != atomic_load_explicit(&region->header->marks.tail, memory_order_relaxed))
 		fill_segment(region, durable);
-	copy_in(region, lsn, record, length);
+	copy_in(region, lsn, records, length);
 }

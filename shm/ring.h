@@ -20,11 +20,11 @@ enum ring_status {
 };
 
 /*
- * The record format belongs to the layer above; these two let the ring complete a record
- * once its place is known.  RECORD has LENGTH bytes; DURABLE is the mark at the time.
+ * The record format belongs to the layer above; these two let the ring complete a group of records
+ * once its place is known.  RECORDS has LENGTH bytes; DURABLE is the mark at the time.
  */
 struct ring_codec {
-	void (*stamp)(void *record, size_t length, uint64_t lsn, uint64_t durable,
+	void (*stamp)(void *records, size_t length, uint64_t lsn, uint64_t durable,
 	              const struct region *region);
 	void (*pad)(void *record, size_t length); /* makes a filler, to be stamped */
 };
@@ -34,14 +34,19 @@ void ring_set_codec(struct region *region, const struct ring_codec *codec);
 enum ring_priority { RING_CLIENT, RING_INTERNAL };
 
 /*
- * Where a record of LENGTH bytes would go, if it fits: its LSN in *LSN.  The ring lock is
- * held.  Changes nothing.
+ * Where LENGTH bytes of records (at most OPERATION_BYTES_MAX, in one segment) would go, if they
+ * fit: their LSN in *LSN.  The ring lock is held.  Changes nothing.
  */
 enum ring_status ring_place(struct region *region, size_t length, enum ring_priority priority,
                             uint64_t *lsn);
 
-/* Copies the stamped RECORD to its place LSN, with a filler before it if it begins a segment. */
-void ring_write(struct region *region, uint64_t lsn, const void *record, size_t length,
+/* Asks the processor to fetch the LENGTH bytes where records will probably go.  Needs no lock. */
+void ring_prefetch(const struct region *region, size_t length);
+
+/*
+ * Copies the stamped RECORDS to their place LSN, with fillers before them if they begin a segment.
+ */
+void ring_write(struct region *region, uint64_t lsn, const void *records, size_t length,
                 uint64_t durable);
 
 /* The end of the segment in which position LSN lies; an end belongs to the segment it ends. */

@@ -1,7 +1,6 @@
 /*
- * What the ring's records say the table must be: they are replayed, strictly, into a second
- * region, and the two compared.  A record of several accounts is this test's own (the ledger writes
- * none yet), so its soundness is judged here.
+ * What the ring's records say the tables must be: they are replayed, strictly, into a second
+ * region, and the two compared: accounts, ids and holds, the seal, and the count of events.
  */
 #ifndef TALLYD_T_DEATH_MODEL_H
 #define TALLYD_T_DEATH_MODEL_H
@@ -24,20 +23,6 @@ static inline bool model_fails(struct model *model, uint64_t lsn, const char *wh
 	return false;
 }
 
-/* As record_check, for a record of several legs. */
-static inline size_t model_check_many(const void *record, size_t available, uint64_t lsn)
-{
-	const struct record_head *head = record;
-
-	if (available < sizeof *head || head->lsn != lsn || head->type != RECORD_EVENT ||
-	    head->legs < 2 || head->legs > RECORD_LEGS_MAX || head->length > available ||
-	    head->checksum != XXH3_64bits_withSeed((const char *)record + sizeof head->checksum,
-	                                           head->length - sizeof head->checksum,
-	                                           FIXTURE_KEY))
-		return 0;
-	return head->length;
-}
-
 /* Applies the record at LSN, of which the tail allows AVAILABLE bytes.  Its length, or 0. */
 static inline size_t model_apply(struct model *model, const struct region *region, uint64_t lsn,
                                  size_t available)
@@ -51,10 +36,8 @@ static inline size_t model_apply(struct model *model, const struct region *regio
 	ring_read(region, lsn, record, available);
 	size_t length = record_check(record, available, lsn, FIXTURE_KEY);
 	if (length == 0)
-		length = model_check_many(record, available, lsn);
-	if (length == 0)
 		return 0;
-	if (head->type == RECORD_EVENT)
+	if (record_counts(head->type))
 		model->events++;
 	if (head->type == RECORD_MARK)
 		model->marks++;
@@ -62,7 +45,7 @@ static inline size_t model_apply(struct model *model, const struct region *regio
 		const struct record_seal *body = (const void *)(head + 1);
 		model->seal = (struct region_seal){.lsn = lsn, .to = body->to, .hash = body->hash};
 	}
-	why = replay_apply(model->region, head);
+	why = replay_apply(model->region, head, NULL);
 	return why == NULL ? length : (model_fails(model, lsn, why), (size_t)0);
 }
 
@@ -102,13 +85,97 @@ static inline bool model_replay(struct model *model, const struct region *region
 	return at == tail ? true : model_fails(model, at, "the last record ends beyond the tail");
 }
 
-/* Is REGION's table, seal and count of events what its records from START say? */
+/* The account in SLOT of STRIPE, in the other table. */
+static inline bool model_has_account(const struct region *other, const struct region *region,
+                                     uint32_t stripe, const struct account_slot *slot)
+{
+	char name[TABLE_NAME_MAX];
+	uint32_t length = table_name(region, stripe, slot, name);
+	const struct account_slot *same = table_find(other, stripe, slot->hash, name, length);
+
+	return length != 0 && same != NULL && same->lsn == slot->lsn &&
+	       same->balance == slot->balance && same->held == slot->held &&
+	       same->floor == slot->floor && same->ceiling == slot->ceiling &&
+	       same->version == slot->version && same->created_us == slot->created_us &&
+	       same->updated_us == slot->updated_us && same->frozen == slot->frozen;
+}
+
+/* Is each account of REGION in OTHER?  The second slots of long names count only there. */
+static inline bool model_has_accounts(const struct region *other, const struct region *region)
+{
+	for (uint32_t stripe = 0; stripe < region_stripes(region); stripe++) {
+		unsigned rests = 0, longs = 0;
+		for (uint32_t i = 0; i < table_stripe_slots(region); i++) {
+			const struct account_slot *slot = table_slot(region, stripe, i);
+			rests += slot->name_length == TABLE_REST;
+			longs += slot->rest != 0;
+			if (slot->name_length != 0 && slot->name_length != TABLE_REST &&
+			    !model_has_account(other, region, stripe, slot))
+				return false;
+		}
+		if (rests != longs)
+			return false;
+	}
+	return true;
+}
+
+/* Each id of REGION: can it be found there, and in OTHER? */
+static inline bool model_has_ids(const struct region *other, const struct region *region)
+{
+	for (uint64_t i = 0; i < ids_slots(region); i++) {
+		const struct id_slot *slot = ids_slot(region, i);
+		if (slot->lsn == 0)
+			continue;
+		const struct id_slot *same = ids_find(other, &slot->key);
+		if (ids_find(region, &slot->key) != slot || same == NULL ||
+		    memcmp(same, slot, sizeof *slot) != 0)
+			return false;
+	}
+	return true;
+}
+
+/* Will the clock find the open hold in SLOT? */
+static inline bool model_will_expire(const struct region *region, const struct hold_slot *slot)
+{
+	struct hold_slot *found;
+	uint64_t at = 0;
+
+	while (holds_next_over(region, UINT64_MAX, &at, &found))
+		if (found == slot)
+			return true;
+	return false;
+}
+
+static inline bool model_has_holds(const struct region *other, const struct region *region)
+{
+	for (uint64_t i = 0; i < holds_slots(region); i++) {
+		const struct hold_slot *slot = holds_slot(region, i);
+		if (slot->lsn == 0)
+			continue;
+		const struct hold_slot *same = holds_find(other, &slot->key);
+		if (holds_find(region, &slot->key) != slot || same == NULL ||
+		    memcmp(same, slot, sizeof *slot) != 0)
+			return false;
+		if (slot->state == HOLD_SLOT_OPEN && !model_will_expire(region, slot))
+			return false;
+	}
+	return true;
+}
+
+/* A region of the same geometry, as if nothing had ever been written to it. */
+static inline void model_clear(struct region *region)
+{
+	const struct shape *shape = &region->header->shape;
+
+	memset(region->base + shape->slots_at, 0, shape->seal_at - shape->slots_at);
+}
+
+/* Are REGION's tables, seal and count of events what its records from START say? */
 static inline bool model_agrees(struct model *model, const struct region *region, uint64_t start)
 {
 	struct region *copy = model->region;
-	size_t size = region_slots(region) * sizeof *region->slots;
 
-	memset(copy->slots, 0, size);
+	model_clear(copy);
 	model->seal = (struct region_seal){0};
 	model->events = 0;
 	model->marks = 0;
@@ -119,9 +186,13 @@ static inline bool model_agrees(struct model *model, const struct region *region
 		return model_fails(model, start, "the count of events is not that of the records");
 	if (memcmp(region->seal, &model->seal, sizeof model->seal) != 0)
 		return model_fails(model, start, "the seal is not that of the records");
-	if (memcmp(region->slots, copy->slots, size) == 0)
-		return true;
-	return model_fails(model, start, "the table is not what the records say");
+	if (!model_has_accounts(copy, region) || !model_has_accounts(region, copy))
+		return model_fails(model, start, "the accounts are not what the records say");
+	if (!model_has_ids(copy, region) || !model_has_ids(region, copy))
+		return model_fails(model, start, "the ids are not what the records say");
+	if (!model_has_holds(copy, region) || !model_has_holds(region, copy))
+		return model_fails(model, start, "the holds are not what the records say");
+	return true;
 }
 
 #endif

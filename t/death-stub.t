@@ -18,6 +18,7 @@ plan skip_all => $1 if $output =~ /^1\.\.0 # SKIP (.*)/m;
 isnt($status, 0, 'without repair the test fails');
 like($output, qr/^not ok \d+ - a post:/m, '... of a post');
 like($output, qr/^not ok \d+ - five accounts in three stripes:/m, '... of several accounts');
+like($output, qr/^not ok \d+ - a group of three records:/m, '... of a group of records');
 like($output, qr/^not ok \d+ - [.]{3} and its repairs:/m, '... of repairs');
 like($output, qr/^ok \d+ - a post refused for overflow/m, '... and passes where nothing is to repair');
 like($output, qr/^1\.\.\d+$/m, 'it came to its end');

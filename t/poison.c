@@ -40,8 +40,9 @@ static struct region_header *map(const char *name)
 static int leave_nonsense(struct region_header *header)
 {
 	unsigned char *base = (unsigned char *)header;
-	struct lock *lock = (struct lock *)(void *)(base + header->locks_at) + header->stripes;
-	struct process *process = (struct process *)(void *)(base + header->processes_at) +
+	struct lock *lock =
+	    (struct lock *)(void *)(base + header->shape.locks_at) + header->shape.locks - 1;
+	struct process *process = (struct process *)(void *)(base + header->shape.processes_at) +
 	                          header->geometry.processes - 1;
 	uint64_t tail;
 

@@ -61,6 +61,8 @@ static inline unsigned fixture_deadline(void)
 static inline struct region_geometry fixture_geometry(uint64_t max_accounts)
 {
 	return (struct region_geometry){.max_accounts = max_accounts,
+	                                .max_ids = REGION_IDS_MIN,
+	                                .max_holds = REGION_HOLDS_MIN,
 	                                .ring_size = REGION_RING_MIN,
 	                                .segment_size = FIXTURE_SEGMENT,
 	                                .processes = 4,
@@ -184,11 +186,12 @@ static inline bool fixture_reaches(_Atomic uint64_t *word, uint64_t value)
 /* Posts AMOUNT to NAME. */
 static inline struct result fixture_post(struct ledger *ledger, const char *name, int64_t amount)
 {
-	struct event event = {
-	    .account = name, .account_length = (uint32_t)strlen(name), .amount = amount};
+	struct request request = {.kind = REQUEST_EVENT, .legs = 1};
 	struct result result;
 
-	ledger_post(ledger, &event, 1000, &result);
+	request.leg[0] = (struct leg){.account = {.bytes = name, .length = (uint32_t)strlen(name)},
+	                              .amount = amount};
+	ledger_apply(ledger, &request, 1000, &result);
 	return result;
 }
 

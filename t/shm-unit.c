@@ -1,4 +1,4 @@
-/* The region: its shape, table, locks, ring, operations and counters; and the ledger on it. */
+/* The region: its shape, locks, ring, operations and counters; and the ledger on it. */
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <sys/statvfs.h>
@@ -56,6 +56,12 @@ static void test_geometry(void)
 
 	REFUSES(max_accounts, 0);
 	REFUSES(max_accounts, 1000000001);
+	REFUSES(max_ids, 0);
+	REFUSES(max_ids, REGION_IDS_MIN - 1);
+	REFUSES(max_ids, 1000000001);
+	REFUSES(max_holds, 0);
+	REFUSES(max_holds, REGION_HOLDS_MIN - 1);
+	REFUSES(max_holds, 100000001);
 	REFUSES(ring_size, REGION_RING_MIN / 2);
 	REFUSES(ring_size, REGION_RING_MIN + 4096);
 	REFUSES(ring_size, UINT64_C(1) << 33);
@@ -131,116 +137,6 @@ static void test_replaces_stale(void)
 	region_unlink(name);
 	region_close(stale);
 	end();
-}
-
-/* ---- the table */
-
-/* Puts NAME into the table, if its stripe has room. */
-static bool put(const char *name)
-{
-	uint32_t length = (uint32_t)strlen(name);
-	uint64_t hash = fixture_hash(region, name, length);
-	struct account_slot *slot;
-
-	table_find(region, table_stripe(region, hash), hash, name, length, &slot);
-	if (slot == NULL)
-		return false;
-	slot->lsn = 1;
-	slot->hash = hash;
-	slot->name_length = (uint8_t)length;
-	memcpy(slot->name, name, length);
-	return true;
-}
-
-static bool has(const char *name)
-{
-	uint32_t length = (uint32_t)strlen(name);
-	uint64_t hash = fixture_hash(region, name, length);
-	const struct account_slot *slot =
-	    table_find(region, table_stripe(region, hash), hash, name, length, NULL);
-
-	return slot != NULL && memcmp(slot->name, name, length) == 0;
-}
-
-static void test_brim(void)
-{
-	enum { STRIPES = 3 };
-	unsigned taken[STRIPES] = {0}, refused[STRIPES] = {0}, total = 0, found = 0;
-	static bool in[100000];
-	char name[16];
-
-	begin(STRIPES);
-	const uint32_t slots = table_stripe_slots(region);
-	for (unsigned i = 0; i < 3000; i++) {
-		snprintf(name, sizeof name, "n%u", i);
-		in[i] = put(name);
-		(in[i] ? taken : refused)[fixture_stripe(region, name)]++;
-		total += in[i];
-	}
-	for (unsigned i = 0; i < 3000; i++) {
-		snprintf(name, sizeof name, "n%u", i);
-		found += has(name) == in[i];
-	}
-	for (unsigned i = 0; i < STRIPES; i++)
-		ok(taken[i] == slots && refused[i] > 0, "stripe %u takes %u, then refuses", i,
-		   slots);
-	cmp_ok(total, "==", (intmax_t)region_slots(region), "each slot is used");
-	cmp_ok(found, "==", 3000, "what was taken is found, the rest is not");
-
-	struct ledger *ledger = ledger_open(region, 0);
-	uint64_t tail = marks()->tail;
-	struct result result = fixture_post(ledger, "one too many", 1);
-	ok(result.outcome == OUTCOME_TABLE_FULL && marks()->tail == tail,
-	   "a post to one more is refused, and leaves no record");
-	cmp_ok(fixture_post(ledger, "n0", 1).outcome, "==", OUTCOME_ACCEPTED,
-	       "one to an account that is there is not");
-	ledger_close(ledger);
-	end();
-}
-
-/* A hash for which the probe of stripe 0 begins at its last slot. */
-static void test_wrap_around(void)
-{
-	struct account_slot *slot;
-	const uint64_t hash = UINT32_MAX;
-
-	begin(2);
-	table_find(region, 0, hash, "a", 1, &slot);
-	ok(slot == table_slot(region, 0, table_stripe_slots(region) - 1),
-	   "a probe of the last slot");
-	*slot = (struct account_slot){.lsn = 1, .hash = hash, .name_length = 1, .name = "a"};
-	ok(table_find(region, 0, hash, "b", 1, &slot) == NULL && slot == table_slot(region, 0, 0),
-	   "... goes on at the first, not in the next stripe");
-	*slot = (struct account_slot){.lsn = 1, .hash = hash, .name_length = 1, .name = "b"};
-	ok(table_find(region, 0, hash, "b", 1, NULL) == slot, "... and is found there");
-	end();
-}
-
-/* The shape must have room for max_accounts names, however they fall. */
-static void test_max_accounts(void)
-{
-	static const uint64_t sizes[] = {1, 63, 64, 65, 1000, 20000, 100000};
-	char name[32];
-
-	for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
-		struct region_geometry geometry = fixture_geometry(sizes[s]);
-		uint64_t taken = 0;
-		geometry.hash_seed += s;
-		region = fixture_region(&geometry);
-		if (region == NULL) {
-			skip(1, "/dev/shm is too small for %ju accounts", (uintmax_t)sizes[s]);
-			continue;
-		}
-		while (taken < sizes[s]) {
-			snprintf(name, sizeof name, "user-%ju", (uintmax_t)taken);
-			if (!put(name))
-				break;
-			taken++;
-		}
-		cmp_ok((intmax_t)taken, "==", (intmax_t)sizes[s], "max_accounts = %ju is reached",
-		       (uintmax_t)sizes[s]);
-		end();
-	}
 }
 
 /* ---- locks */
@@ -323,7 +219,8 @@ static int die_inconsistent(void *argument)
 
 	region_enter(region, 1);
 	operation_lock(region, &stripe, 1);
-	operation_stage(region, table_slot(region, stripe, 0), stripe, sizeof(struct account_slot));
+	operation_stage(region, table_slot(region, stripe, 0), stripe, sizeof(struct account_slot),
+	                0);
 	area->new_tail = marks()->tail + 64;
 	area->check = repair_check(area) + 1;
 	atomic_store(&area->commit, marks()->tail);
@@ -338,7 +235,7 @@ static void test_poison(void)
 
 	begin(2);
 	ring = lock_ring(region);
-	struct ledger *ledger = ledger_open(region, 0);
+	struct ledger *ledger = ledger_open(region, 0, NULL);
 	fixture_run(die_inconsistent, &stripe);
 	cmp_ok(fixture_run(acquires, &stripe), "==", 1, "an inconsistent repair fails");
 	ok(region_poisoned(region), "... and poisons the region");
@@ -351,9 +248,181 @@ static void test_poison(void)
 	cmp_ok(ledger_read(ledger, "x", 1, &view), "==", OUTCOME_POISONED, "a read is refused");
 	cmp_ok(ledger_mark(ledger, 1), "==", OUTCOME_POISONED, "a mark is refused");
 	ledger_close(ledger);
-	ok((ledger = ledger_open(region, 1)) == NULL && errno == ENOTRECOVERABLE,
+	ok((ledger = ledger_open(region, 1, NULL)) == NULL && errno == ENOTRECOVERABLE,
 	   "the slot of the dead cannot be adopted");
 	end();
+}
+
+/* What may be wrong with a committed area, although its check says that it was meant so. */
+enum nonsense {
+	NOT_NONSENSE,
+	TOO_MANY_LOCKS,
+	TOO_MANY_IMAGES,
+	TOO_LONG_A_GROUP,
+	AN_EMPTY_GROUP,
+	AN_IMAGE_OF_NOTHING,
+	TOO_LONG_AN_IMAGE,
+	AN_UNEVEN_IMAGE,
+	A_CELL_IN_THE_HEADER,
+	A_CELL_BETWEEN_SLOTS,
+	A_CELL_BEYOND_THE_SLOTS,
+	TWO_IMAGES_OF_A_CELL,
+	ANOTHER_CELLS_LOCK,
+	A_LOCK_NOT_NAMED,
+	A_RECORD_BEYOND_THE_GROUP,
+	A_RECORD_BETWEEN_WORDS,
+	HALF_AN_ID,
+	AN_ID_IN_THE_TAGS,
+	AN_ID_BEYOND,
+	A_HOLD_BETWEEN_SLOTS,
+	A_HOLD_BEYOND,
+	TOO_LONG_A_SEAL,
+	ANOTHER_LOCK_OF_THE_SEAL,
+	NONSENSES
+};
+
+static const char *const nonsense_names[NONSENSES] = {
+    "nothing",
+    "too many locks",
+    "too many images",
+    "a group that is too long",
+    "an empty group",
+    "an image of nothing but the LSN",
+    "an image longer than its cell",
+    "an image that ends between words",
+    "a cell in the header",
+    "a cell between slots",
+    "a cell beyond the slots",
+    "two images of one cell",
+    "a cell that another lock covers",
+    "a lock that is not held",
+    "a record beyond the group",
+    "a record between words",
+    "half an id",
+    "an id among the tags",
+    "an id beyond the last",
+    "a hold between slots",
+    "a hold beyond the last",
+    "an image longer than the seal",
+    "the seal under another stripe",
+};
+
+static void spoil(struct operation_area *area, enum nonsense nonsense)
+{
+	const struct shape *shape = &region->header->shape;
+	struct image *account = &area->image[0], *id = &area->image[1], *seal = &area->image[3];
+
+	switch (nonsense) {
+	case NOT_NONSENSE:
+	case NONSENSES:
+		break;
+	case TOO_MANY_LOCKS:
+		area->locks = OPERATION_LOCKS_MAX + 1;
+		break;
+	case TOO_MANY_IMAGES:
+		area->images = OPERATION_IMAGES_MAX + 1;
+		break;
+	case TOO_LONG_A_GROUP:
+		area->new_tail = marks()->tail + OPERATION_BYTES_MAX + 8;
+		break;
+	case AN_EMPTY_GROUP:
+		area->new_tail = marks()->tail;
+		break;
+	case AN_IMAGE_OF_NOTHING:
+		account->length = 8;
+		break;
+	case TOO_LONG_AN_IMAGE:
+		account->length = sizeof(struct account_slot) + 8;
+		break;
+	case AN_UNEVEN_IMAGE:
+		account->length = 20;
+		break;
+	case A_CELL_IN_THE_HEADER:
+		area->cell[0] = 64;
+		break;
+	case A_CELL_BETWEEN_SLOTS:
+		area->cell[0] += 64;
+		break;
+	case A_CELL_BEYOND_THE_SLOTS:
+		area->cell[0] =
+		    shape->slots_at + region_slots(region) * sizeof(struct account_slot);
+		break;
+	case TWO_IMAGES_OF_A_CELL:
+		area->cell[4] = area->cell[0];
+		break;
+	case ANOTHER_CELLS_LOCK:
+		area->cell[0] += table_stripe_slots(region) * sizeof(struct account_slot);
+		break;
+	case A_LOCK_NOT_NAMED:
+		area->lock[0] = area->lock[1]; /* the first stripe's */
+		break;
+	case A_RECORD_BEYOND_THE_GROUP:
+		id->record = 96;
+		break;
+	case A_RECORD_BETWEEN_WORDS:
+		id->record = 4;
+		break;
+	case HALF_AN_ID:
+		id->length = 16;
+		break;
+	case AN_ID_IN_THE_TAGS:
+		area->cell[1] = shape->ids_at;
+		break;
+	case AN_ID_BEYOND:
+		area->cell[1] += shape->id_buckets * sizeof(struct id_bucket);
+		break;
+	case A_HOLD_BETWEEN_SLOTS:
+		area->cell[2] += 64;
+		break;
+	case A_HOLD_BEYOND:
+		area->cell[2] += shape->hold_slots * sizeof(struct hold_slot);
+		break;
+	case TOO_LONG_A_SEAL:
+		seal->length = sizeof(struct region_seal) + 8;
+		break;
+	case ANOTHER_LOCK_OF_THE_SEAL:
+		seal->lock = 1;
+		break;
+	}
+}
+
+/* Dies committed, with an image of each kind of cell, and with what *ARGUMENT says wrong. */
+static int die_with_nonsense(void *argument)
+{
+	struct operation_area *area = &region->processes[1].area;
+	struct key any = {0};
+	const uint32_t locks[] = {0, 1, ids_lock(region, &any), holds_lock(region, &any)};
+
+	region_enter(region, 1);
+	operation_lock(region, locks, 4);
+	operation_stage(region, table_slot(region, 0, 0), 0, 32, 0);
+	operation_stage(region, ids_slot(region, 0), locks[2], sizeof(struct id_slot), 48);
+	operation_stage(region, holds_slot(region, 0), locks[3], sizeof(struct hold_slot), 48);
+	operation_stage(region, region_seal(region), 0, sizeof(struct region_seal), 48);
+	operation_stage(region, table_slot(region, 1, 0), 1, 32, 0);
+	area->new_tail = marks()->tail + 96;
+	spoil(area, *(enum nonsense *)argument);
+	if (area->locks <= OPERATION_LOCKS_MAX && area->images <= OPERATION_IMAGES_MAX)
+		area->check = repair_check(area);
+	atomic_store(&area->commit, marks()->tail);
+	kill(getpid(), SIGKILL);
+	return 0;
+}
+
+static void test_nonsense(void)
+{
+	uint32_t stripe = 1;
+
+	for (enum nonsense nonsense = 0; nonsense < NONSENSES; nonsense++) {
+		begin(2);
+		fixture_run(die_with_nonsense, &nonsense);
+		int refused = fixture_run(acquires, &stripe);
+		ok(refused == (nonsense != NOT_NONSENSE) &&
+		       region_poisoned(region) == (nonsense != NOT_NONSENSE),
+		   "an area with %s: %s", nonsense_names[nonsense],
+		   nonsense == NOT_NONSENSE ? "repaired" : "poison");
+		end();
+	}
 }
 
 /* ---- the ring */
@@ -383,44 +452,107 @@ static void test_segment_end(void)
 	end();
 }
 
-/* Places a post with LEFT bytes free in the segment; LSN of its record. */
-static uint64_t post_with_left(uint64_t left)
+/* Fills RECORDS with LENGTH bytes of records, none longer than WHOLE; returns LENGTH. */
+static size_t make_group(unsigned char *records, size_t length, size_t whole)
 {
-	struct ledger *ledger = ledger_open(region, 0);
+	for (size_t at = 0; at < length;) {
+		size_t next = length - at < whole ? length - at : whole;
+		if (length - at != next && length - at - next < JOURNAL_RECORD_MIN)
+			next -= JOURNAL_RECORD_MIN;
+		region->codec.pad(records + at, next);
+		at += next;
+	}
+	return length;
+}
+
+/* Are there sound records from FROM to TO, and nothing else?  Counts them. */
+static bool sound(uint64_t from, uint64_t to, unsigned *count)
+{
+	_Alignas(8) unsigned char bytes[JOURNAL_RECORD_MAX];
+
+	for (*count = 0; from < to; ++*count) {
+		size_t have = to - from < sizeof bytes ? (size_t)(to - from) : sizeof bytes;
+		ring_read(region, from, bytes, have);
+		size_t length = record_check(bytes, have, from, FIXTURE_KEY);
+		if (length == 0)
+			return false;
+		from += length;
+	}
+	return from == to;
+}
+
+static bool zero(uint64_t from, uint64_t to)
+{
+	unsigned char byte;
+
+	for (; from < to; from++) {
+		ring_read(region, from, &byte, 1);
+		if (byte != 0)
+			return false;
+	}
+	return true;
+}
+
+/* Commits a group of LENGTH bytes with LEFT bytes free in the segment; the group's LSN. */
+static uint64_t commit_with_left(size_t length, uint64_t left)
+{
+	static _Alignas(8) unsigned char records[OPERATION_BYTES_MAX];
+	uint64_t lsn = 0;
 
 	atomic_store(&marks()->released, marks()->tail);
 	region->header->segment_end = marks()->tail + left;
 	memset(region->ring, 0xee, region_geometry(region)->ring_size);
-	uint64_t lsn = fixture_post(ledger, "a", 1).lsn;
-	ledger_close(ledger);
+	operation_lock(region, NULL, 0);
+	make_group(records, length, 400);
+	if (operation_commit(region, records, length, 1, RING_CLIENT, &lsn) != RING_OK)
+		lsn = 0;
+	operation_unlock(region);
 	return lsn;
 }
 
+/* Every gap that a group may leave: fillers as few as can be, and never an end that none fills. */
 static void test_segments(void)
 {
-	const uint64_t length = sizeof(struct record_head) + record_leg_size(1);
-	_Alignas(8) unsigned char bytes[JOURNAL_RECORD_MAX];
-	uint64_t tail, zero[5] = {0};
+	unsigned records, good = 0, checked = 0;
+	uint64_t tail;
 
 	begin(1);
+	record_install(region);
 	tail = marks()->tail;
-	cmp_ok((intmax_t)post_with_left(length), "==", (intmax_t)tail,
-	       "a record that just fits ends a segment");
-	for (uint64_t left = 0; left < length; left += 8) {
+	cmp_ok((intmax_t)commit_with_left(OPERATION_BYTES_MAX, OPERATION_BYTES_MAX),
+	       "==", (intmax_t)tail, "a group that just fits ends a segment");
+	for (uint64_t left = 0; left < OPERATION_BYTES_MAX; left += 8) {
 		tail = marks()->tail;
-		uint64_t lsn = post_with_left(left);
-		ring_read(region, tail, bytes, left);
-		bool good = left < JOURNAL_RECORD_MIN
-		                ? memcmp(bytes, zero, left) == 0
-		                : record_check(bytes, left, tail, FIXTURE_KEY) == left &&
-		                      ((struct record_head *)(void *)bytes)->type == RECORD_PAD;
-		ok(good && lsn == tail + left + SEGMENT_HEAD,
-		   "%ju bytes left: %s, and a new segment", (uintmax_t)left,
-		   left < JOURNAL_RECORD_MIN ? "zero" : "a filler");
-		ring_read(region, lsn, bytes, length);
-		cmp_ok((intmax_t)record_check(bytes, length, lsn, FIXTURE_KEY),
-		       "==", (intmax_t)length, "... that begins with the record");
+		size_t length = left + 8 < JOURNAL_RECORD_MIN ? JOURNAL_RECORD_MIN : left + 8;
+		uint64_t lsn = commit_with_left(length, left), begun = tail + left + SEGMENT_HEAD;
+		bool gap =
+		    left < JOURNAL_RECORD_MIN
+		        ? zero(tail, tail + left)
+		        : sound(tail, tail + left, &records) &&
+		              records == (left + JOURNAL_RECORD_MAX - 1) / JOURNAL_RECORD_MAX;
+		bool group = lsn == begun && sound(begun, begun + length, &records) &&
+		             marks()->tail == begun + length;
+		checked++;
+		good += gap && group;
+		if (!(gap && group) && good + 3 > checked)
+			diag("%ju bytes left: %s", (uintmax_t)left,
+			     gap ? "the group is wrong" : "the gap is");
 	}
+	cmp_ok(good, "==", checked, "each gap up to %d bytes is filled, and the group follows",
+	       OPERATION_BYTES_MAX - 8);
+	end();
+}
+
+/* The largest group behind the largest gap, again and again, in the smallest ring. */
+static void test_largest_groups(void)
+{
+	unsigned taken = 0;
+
+	begin(1);
+	record_install(region);
+	for (int round = 0; round < 20; round++)
+		taken += commit_with_left(OPERATION_BYTES_MAX, OPERATION_BYTES_MAX - 8) != 0;
+	cmp_ok(taken, "==", 20, "there is always room for it when all is released");
 	end();
 }
 
@@ -431,7 +563,7 @@ static void test_ring_wraps(void)
 	unsigned posts = 0, sound = 0, wrapped = 0;
 
 	begin(1);
-	ledger = ledger_open(region, 0);
+	ledger = ledger_open(region, 0, NULL);
 	while (marks()->tail < 5 * REGION_RING_MIN) {
 		struct result result = fixture_post(ledger, "wrap", 1);
 		size_t length = (size_t)(marks()->tail - result.lsn);
@@ -455,7 +587,7 @@ static void test_ring_full(void)
 	struct account_view before, after;
 
 	begin(1);
-	ledger = ledger_open(region, 0);
+	ledger = ledger_open(region, 0, NULL);
 	while (fixture_post(ledger, "full", 1).outcome == OUTCOME_ACCEPTED)
 		;
 	tail = marks()->tail;
@@ -486,7 +618,7 @@ static void test_queue_events(void)
 	struct ledger *ledger;
 
 	begin(1);
-	ledger = ledger_open(region, 0);
+	ledger = ledger_open(region, 0, NULL);
 	atomic_store(&region_settings(region)->queue_events, 3);
 	for (int i = 0; i < 3; i++)
 		cmp_ok(fixture_post(ledger, "q", 1).outcome, "==", OUTCOME_ACCEPTED, "event %d", i);
@@ -514,8 +646,8 @@ static void test_disk(void)
 	uint64_t lsn;
 
 	begin(1);
-	ledger = ledger_open(region, 0);
-	atomic_store(&marks()->space, marks()->tail + SPACE_RESERVE + 100);
+	ledger = ledger_open(region, 0, NULL);
+	atomic_store(&marks()->space, marks()->tail + SPACE_RESERVE + 120);
 	cmp_ok(fixture_post(ledger, "d", 1).outcome, "==", OUTCOME_ACCEPTED, "the last that fits");
 	cmp_ok(fixture_post(ledger, "d", 1).outcome, "==", OUTCOME_QUEUE_FULL,
 	       "no journal is preallocated yet: the queue is full");
@@ -578,11 +710,11 @@ static void test_lock_list(void)
 	end();
 }
 
-/* As many stripes and cells as one operation may have. */
+/* As many stripes and cells as one operation may have, changed by three records. */
 static void test_most_cells(void)
 {
+	static _Alignas(8) unsigned char records[3 * JOURNAL_RECORD_MIN];
 	uint32_t stripes[OPERATION_LOCKS_MAX];
-	struct record_head record;
 	uint64_t lsn;
 	unsigned good = 0;
 
@@ -591,22 +723,97 @@ static void test_most_cells(void)
 	for (uint32_t i = 0; i < OPERATION_LOCKS_MAX; i++)
 		stripes[i] = OPERATION_LOCKS_MAX - 1 - i;
 	ok(operation_lock(region, stripes, OPERATION_LOCKS_MAX), "the most stripes");
-	for (uint32_t i = 0; i < OPERATION_LOCKS_MAX; i++) {
+	for (uint32_t i = 0; i < OPERATION_IMAGES_MAX; i++) {
 		struct account_slot *cell = table_slot(region, i / 2, i % 2);
-		struct account_slot *after = operation_stage(region, cell, i / 2, sizeof *cell);
+		struct account_slot *after =
+		    operation_stage(region, cell, i / 2, sizeof *cell, i % 3 * JOURNAL_RECORD_MIN);
 		after->balance = i + 1;
-		good += cell->balance == 0;
+		good += cell->balance == 0 &&
+		        operation_images_left(region) == OPERATION_IMAGES_MAX - 1 - i;
 	}
-	cmp_ok(good, "==", OPERATION_LOCKS_MAX, "nothing shared has changed yet");
-	size_t length = record_plain(&record, RECORD_MARK, NULL, 0, 1);
-	cmp_ok(operation_commit(region, &record, length, 1, RING_CLIENT, &lsn), "==", RING_OK,
-	       "committed");
-	for (uint32_t i = 0; i < OPERATION_LOCKS_MAX; i++) {
+	cmp_ok(good, "==", OPERATION_IMAGES_MAX, "nothing shared has changed yet");
+	ok(operation_stage(region, table_slot(region, 30, 0), 30, 8, 0) == NULL &&
+	       operation_images_left(region) == 0,
+	   "one cell more is refused");
+	for (size_t i = 0; i < 3; i++)
+		record_plain(records + i * JOURNAL_RECORD_MIN, RECORD_MARK, NULL, 0, i);
+	cmp_ok(operation_commit(region, records, sizeof records, 3, RING_CLIENT, &lsn),
+	       "==", RING_OK, "committed");
+	for (uint32_t i = 0; i < OPERATION_IMAGES_MAX; i++) {
 		const struct account_slot *cell = table_slot(region, i / 2, i % 2);
-		good += cell->balance == i + 1 && cell->lsn == lsn;
+		good += cell->balance == i + 1 && cell->lsn == lsn + i % 3 * JOURNAL_RECORD_MIN;
 	}
 	operation_unlock(region);
-	cmp_ok(good, "==", 2 * OPERATION_LOCKS_MAX, "every cell has its image and the LSN");
+	cmp_ok(good, "==", 2 * OPERATION_IMAGES_MAX, "every cell has its image and its LSN");
+	cmp_ok((intmax_t)marks()->events, "==", 3, "three events are counted");
+	end();
+}
+
+/* The overlay: what later members of a group see. */
+static void test_staging(void)
+{
+	static _Alignas(8) unsigned char records[2 * JOURNAL_RECORD_MIN];
+	uint32_t stripe = 0, record = 99;
+	uint64_t lsn;
+	void *seen;
+
+	begin(1);
+	record_install(region);
+	struct account_slot *cell = table_slot(region, 0, 3), *other = table_slot(region, 0, 4);
+	*cell = (struct account_slot){
+	    .hash = 5, .balance = 10, .frozen = 1, .name_length = 1, .name = "a"};
+	operation_lock(region, &stripe, 1);
+	ok(operation_staged(region, cell, NULL) == NULL, "nothing is staged yet");
+	struct account_slot *after = operation_stage(region, cell, 0, 40, 0);
+	after->balance = 11;
+	ok(operation_staged(region, cell, &record) == after && record == 0, "one cell is");
+	cell->frozen = 2; /* as nobody may: to see what is copied when */
+	ok(operation_stage(region, cell, 0, sizeof *cell, JOURNAL_RECORD_MIN) == after &&
+	       after->balance == 11 && after->frozen == 2 && after->name[0] == 'a',
+	   "staged again, longer, it keeps its image, and gets the rest");
+	ok(operation_stage(region, cell, 0, 16, JOURNAL_RECORD_MIN) == after &&
+	       region->processes[0].area.image[0].length == sizeof *cell,
+	   "... which a shorter one does not take away");
+	ok(operation_staged(region, cell, &record) == after && record == JOURNAL_RECORD_MIN,
+	   "the newer record changed it");
+	((struct account_slot *)operation_stage(region, other, 0, sizeof *other, 0))->balance = 7;
+	ok(operation_image(region, 0, &seen) == after && seen == cell &&
+	       operation_image(region, 1, &seen) != NULL && seen == other &&
+	       operation_image(region, 2, &seen) == NULL,
+	   "one by one");
+	record_plain(records, RECORD_MARK, NULL, 0, 1);
+	record_plain(records + JOURNAL_RECORD_MIN, RECORD_MARK, NULL, 0, 1);
+	operation_commit(region, records, sizeof records, 2, RING_CLIENT, &lsn);
+	operation_unlock(region);
+	ok(cell->balance == 11 && cell->lsn == lsn + JOURNAL_RECORD_MIN && other->balance == 7 &&
+	       other->lsn == lsn,
+	   "committed, each with the LSN of the record that changed it last");
+	operation_lock(region, &stripe, 1);
+	ok(operation_staged(region, cell, NULL) == NULL, "then nothing is staged");
+	operation_unlock(region);
+	end();
+}
+
+/* Only the bytes that may change are copied. */
+static void test_short_image(void)
+{
+	_Alignas(8) unsigned char bytes[JOURNAL_RECORD_MIN];
+	uint32_t stripe = 0;
+	uint64_t lsn;
+
+	begin(1);
+	record_install(region);
+	struct account_slot *cell = table_slot(region, 0, 0);
+	operation_lock(region, &stripe, 1);
+	struct account_slot *after = operation_stage(region, cell, 0, 32, 0);
+	after->balance = 1;
+	after->held = 2; /* at 24 */
+	after->floor = 3;
+	record_plain(bytes, RECORD_MARK, NULL, 0, 1);
+	operation_commit(region, bytes, sizeof bytes, 1, RING_CLIENT, &lsn);
+	operation_unlock(region);
+	ok(cell->balance == 1 && cell->held == 2 && cell->floor == 0,
+	   "LENGTH says how much of a cell may change");
 	end();
 }
 
@@ -646,7 +853,7 @@ static int die_committed(void *argument)
 	operation_lock(region, stripes, 2);
 	for (uint32_t i = 0; i < 2; i++) {
 		struct account_slot *after =
-		    operation_stage(region, table_slot(region, i, 0), i, sizeof *after);
+		    operation_stage(region, table_slot(region, i, 0), i, sizeof *after, 0);
 		after->balance = 42 + i;
 	}
 	lock_acquire(region, lock_ring(region));
@@ -728,14 +935,16 @@ static void test_post_and_read(void)
 	struct result first, second, other;
 
 	begin(1);
-	ledger = ledger_open(region, 0);
+	ledger = ledger_open(region, 0, NULL);
 	cmp_ok(ledger_read(ledger, "alice", 5, &view), "==", OUTCOME_UNKNOWN_ACCOUNT, "unknown");
 	first = fixture_post(ledger, "alice", 100);
 	other = fixture_post(ledger, "bob", 1);
 	second = fixture_post(ledger, "alice", -5);
-	ok(first.outcome == OUTCOME_ACCEPTED && first.balance == 100 && first.version == 1,
+	ok(first.outcome == OUTCOME_ACCEPTED && first.leg[0].balance == 100 &&
+	       first.leg[0].version == 1,
 	   "the first event makes the account");
-	ok(second.outcome == OUTCOME_ACCEPTED && second.balance == 95 && second.version == 2,
+	ok(second.outcome == OUTCOME_ACCEPTED && second.leg[0].balance == 95 &&
+	       second.leg[0].version == 2,
 	   "the second changes it");
 	ok(first.lsn < other.lsn && other.lsn < second.lsn && second.lsn < marks()->tail,
 	   "LSNs ascend");
@@ -757,13 +966,14 @@ static void test_overflow(void)
 	struct account_view view;
 
 	begin(1);
-	ledger = ledger_open(region, 0);
+	ledger = ledger_open(region, 0, NULL);
 	for (int i = 0; i < 2; i++) {
 		const char *name = i == 0 ? "high" : "low";
 		int64_t step = i == 0 ? 1 : -1;
 		struct result at = fixture_post(ledger, name, edge[i]);
 		uint64_t tail = marks()->tail;
-		ok(at.outcome == OUTCOME_ACCEPTED && at.balance == edge[i], "%s: the edge", name);
+		ok(at.outcome == OUTCOME_ACCEPTED && at.leg[0].balance == edge[i], "%s: the edge",
+		   name);
 		struct result over = fixture_post(ledger, name, step);
 		ok(over.outcome == OUTCOME_OVERFLOW && over.lsn == at.lsn,
 		   "one beyond it overflows, and relies on the last record");
@@ -784,7 +994,7 @@ static void test_names(void)
 	struct account_view view;
 
 	begin(1);
-	ledger = ledger_open(region, 0);
+	ledger = ledger_open(region, 0, NULL);
 	memset(name, 'x', ACCOUNT_NAME_MAX);
 	name[ACCOUNT_NAME_MAX] = '\0';
 	cmp_ok(fixture_post(ledger, name, 7).outcome, "==", OUTCOME_ACCEPTED,
@@ -805,7 +1015,7 @@ static void test_plain_records(void)
 	struct ledger *ledger;
 
 	begin(1);
-	ledger = ledger_open(region, 0);
+	ledger = ledger_open(region, 0, NULL);
 	uint64_t tail = marks()->tail;
 	cmp_ok(ledger_seal(ledger, &link, 1), "==", OUTCOME_ACCEPTED, "a seal");
 	ok(region_seal(region)->lsn == tail && region_seal(region)->to == 2 &&
@@ -825,20 +1035,21 @@ int main(void)
 	test_no_space();
 	test_inspect();
 	test_replaces_stale();
-	test_brim();
-	test_wrap_around();
-	test_max_accounts();
 	test_owner_dead();
 	test_alarm();
 	test_poison();
+	test_nonsense();
 	test_segment_end();
 	test_segments();
+	test_largest_groups();
 	test_ring_wraps();
 	test_ring_full();
 	test_queue_events();
 	test_disk();
 	test_lock_list();
 	test_most_cells();
+	test_staging();
+	test_short_image();
 	test_no_deadlock();
 	test_adopt();
 	test_counters();
