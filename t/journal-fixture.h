@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "../shm/layout.h"
+#include "../src/ledger/history.h"
 #include "../src/ledger/ledger.h"
 #include "../src/ledger/recover.h"
 #include "../src/ledger/seal.h"
@@ -46,17 +47,22 @@ struct place {
 };
 
 /* What a run is made with. */
-struct shape {
+struct sizes {
 	uint64_t segment_size;
 	uint64_t ring_size;
 	uint64_t max_accounts;
+	uint64_t max_ids;   /* 0: FIXTURE_IDS */
+	uint64_t max_holds; /* 0: FIXTURE_HOLDS */
 };
+#define FIXTURE_IDS   1000
+#define FIXTURE_HOLDS 200
 
 /* A run of the daemon's core, from recovery to whenever the test leaves it. */
 struct run {
 	struct store *store;
 	struct region *region;
 	struct region_marks *marks;
+	struct journal_reader *history;
 	struct ledger *ledger;
 	struct seal *seal;
 	uint64_t position; /* written up to here */
@@ -106,16 +112,19 @@ static inline void place_remove(const struct place *place)
 }
 
 /* A region of the least size, without a name: it goes with its last process. */
-static inline struct region *region_make(const struct shape *shape, uint64_t key)
+static inline struct region *region_make(const struct sizes *shape, uint64_t key)
 {
 	static uint32_t epoch;
-	struct region_geometry geometry = {.max_accounts = shape->max_accounts,
-	                                   .ring_size = shape->ring_size,
-	                                   .segment_size = shape->segment_size,
-	                                   .processes = 2,
-	                                   .hash_seed = UINT64_C(0x243f6a8885a308d3),
-	                                   .journal_key = key,
-	                                   .epoch = ++epoch};
+	struct region_geometry geometry = {
+	    .max_accounts = shape->max_accounts,
+	    .max_ids = shape->max_ids != 0 ? shape->max_ids : FIXTURE_IDS,
+	    .max_holds = shape->max_holds != 0 ? shape->max_holds : FIXTURE_HOLDS,
+	    .ring_size = shape->ring_size,
+	    .segment_size = shape->segment_size,
+	    .processes = 8,
+	    .hash_seed = record_hash_seed(key),
+	    .journal_key = key,
+	    .epoch = ++epoch};
 	char name[64];
 
 	snprintf(name, sizeof name, "/tallyd-t-%ld", (long)getpid());
@@ -126,7 +135,7 @@ static inline struct region *region_make(const struct shape *shape, uint64_t key
 }
 
 /* Recovers what is in PLACE and begins a run: false if it was refused (run->status, run->error). */
-static inline bool run_start(struct run *run, const struct place *place, const struct shape *shape)
+static inline bool run_start(struct run *run, const struct place *place, const struct sizes *shape)
 {
 	memset(run, 0, sizeof *run);
 	run->now_us = UINT64_C(1700000000000000);
@@ -158,7 +167,9 @@ static inline bool run_start(struct run *run, const struct place *place, const s
 		             store_segment_end(run->store, run->position), store_space(run->store));
 		must(ledger_begin(run->region, run->now_us), "ledger_begin");
 	}
-	run->ledger = ledger_open(run->region, 0);
+	run->history = history_open(run->region, place->journal);
+	must(run->history != NULL, "history_open");
+	run->ledger = ledger_open(run->region, 0, run->history);
 	must(run->ledger != NULL, "ledger_open");
 	return true;
 }
@@ -167,28 +178,53 @@ static inline bool run_start(struct run *run, const struct place *place, const s
 static inline void run_leave(struct run *run)
 {
 	ledger_close(run->ledger);
+	history_close(run->history);
 	seal_close(run->seal);
 	region_close(run->region);
 	store_close(run->store);
 	memset(run, 0, sizeof *run);
 }
 
-/* Posts one event; it must be accepted.  Makes a segment ahead when one is due. */
-static inline struct result run_post(struct run *run, const char *account, uint32_t length,
-                                     int64_t amount)
+/* Makes a segment ahead when one is due. */
+static inline void run_extend(struct run *run)
 {
-	struct event event = {.account = account, .account_length = length, .amount = amount};
-	struct result result;
 	uint64_t size = region_geometry(run->region)->segment_size;
 
 	while (atomic_load(&run->marks->tail) + size > store_space(run->store)) {
 		must(store_extend(run->store) == 0, "store_extend");
 		atomic_store(&run->marks->space, store_space(run->store));
 	}
-	ledger_post(run->ledger, &event, ++run->now_us, &result);
-	if (result.outcome != OUTCOME_ACCEPTED)
-		BAIL_OUT("an event was not accepted: outcome %d", (int)result.outcome);
+}
+
+/* Applies REQUEST; its outcome must be WANTED. */
+static inline struct result run_apply(struct run *run, const struct request *request,
+                                      enum outcome wanted)
+{
+	struct result result;
+
+	run_extend(run);
+	ledger_apply(run->ledger, request, ++run->now_us, &result);
+	if (result.outcome != wanted)
+		BAIL_OUT("a request of kind %d: outcome %d, not %d", (int)request->kind,
+		         (int)result.outcome, (int)wanted);
 	return result;
+}
+
+static inline struct words words_of(const char *text)
+{
+	return (struct words){.bytes = text, .length = (uint32_t)strlen(text)};
+}
+
+/* Posts one event; it must be accepted. */
+static inline struct result run_post(struct run *run, const char *account, uint32_t length,
+                                     int64_t amount)
+{
+	const struct request request = {
+	    .kind = REQUEST_EVENT,
+	    .legs = 1,
+	    .leg = {{.account = {.bytes = account, .length = length}, .amount = amount}}};
+
+	return run_apply(run, &request, OUTCOME_ACCEPTED);
 }
 
 /* Adds the records up to TO to the chain of seals. */
@@ -251,29 +287,92 @@ static inline void run_mark(struct run *run)
 	run_commit(run);
 }
 
-/* Are LEFT's and RIGHT's accounts the same, in everything that recovery promises? */
-static inline bool table_same(struct region *left, struct region *right)
+/* The account that stands in SLOT of FROM, in REGION, or NULL. */
+static inline const struct account_slot *
+same_account(struct region *from, const struct account_slot *slot, struct region *region)
 {
-	uint64_t slots = region_slots(left);
-	uint64_t in_right = 0;
-	uint64_t in_left = 0;
+	uint32_t stripe = table_stripe(from, slot->hash);
+	uint64_t hash = slot->hash;
+	char name[ACCOUNT_NAME_MAX];
+	uint32_t length = table_name(from, stripe, slot, name);
 
-	for (uint64_t i = 0; i < region_slots(right); i++)
-		in_right += right->slots[i].name_length != 0;
-	for (uint64_t i = 0; i < slots; i++) {
+	return table_find(region, table_stripe(region, hash), hash, name, length);
+}
+
+static inline bool is_account(const struct account_slot *slot)
+{
+	return slot->name_length != 0 && slot->name_length != TABLE_REST;
+}
+
+static inline uint64_t count_accounts(struct region *region)
+{
+	uint64_t count = 0;
+
+	for (uint64_t i = 0; i < region_slots(region); i++)
+		count += is_account(&region->slots[i]);
+	return count;
+}
+
+static inline bool accounts_same(struct region *left, struct region *right)
+{
+	for (uint64_t i = 0; i < region_slots(left); i++) {
 		const struct account_slot *a = &left->slots[i];
-		if (a->name_length == 0)
+		if (!is_account(a))
 			continue;
-		in_left++;
-		const struct account_slot *b = table_find(right, table_stripe(right, a->hash),
-		                                          a->hash, a->name, a->name_length, NULL);
+		const struct account_slot *b = same_account(left, a, right);
 		if (b == NULL || a->balance != b->balance || a->version != b->version ||
 		    a->held != b->held || a->lsn != b->lsn || a->created_us != b->created_us ||
 		    a->updated_us != b->updated_us || a->floor != b->floor ||
-		    a->ceiling != b->ceiling || a->flags != b->flags)
+		    a->ceiling != b->ceiling || a->frozen != b->frozen)
 			return false;
 	}
-	return in_left == in_right;
+	return count_accounts(left) == count_accounts(right);
+}
+
+static inline uint64_t count_ids(struct region *region)
+{
+	uint64_t count = 0;
+
+	for (uint64_t i = 0; i < ids_slots(region); i++)
+		count += ids_slot(region, i)->lsn != 0;
+	return count;
+}
+
+static inline bool ids_same(struct region *left, struct region *right)
+{
+	for (uint64_t i = 0; i < ids_slots(left); i++) {
+		const struct id_slot *a = ids_slot(left, i);
+		const struct id_slot *b = a->lsn != 0 ? ids_find(right, &a->key) : a;
+		if (b == NULL || a->lsn != b->lsn || a->time_us != b->time_us)
+			return false;
+	}
+	return count_ids(left) == count_ids(right);
+}
+
+static inline uint64_t count_holds(struct region *region)
+{
+	uint64_t count = 0;
+
+	for (uint64_t i = 0; i < holds_slots(region); i++)
+		count += holds_slot(region, i)->lsn != 0;
+	return count;
+}
+
+static inline bool holds_same(struct region *left, struct region *right)
+{
+	for (uint64_t i = 0; i < holds_slots(left); i++) {
+		const struct hold_slot *a = holds_slot(left, i);
+		const struct hold_slot *b = a->lsn != 0 ? holds_find(right, &a->key) : a;
+		if (b == NULL || memcmp(a, b, sizeof *a) != 0)
+			return false;
+	}
+	return count_holds(left) == count_holds(right);
+}
+
+/* Are LEFT's and RIGHT's tables the same, in everything that recovery promises? */
+static inline bool table_same(struct region *left, struct region *right)
+{
+	return accounts_same(left, right) && ids_same(left, right) && holds_same(left, right);
 }
 
 /* A file in memory. */

@@ -8,70 +8,80 @@
 #include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <xxhash.h>
 
-#include "journal-fixture.h"
+#include "../shm/lock.h"
+#include "../src/ledger/replay.h"
+#include "journal-traffic.h"
 
-#define ACCOUNTS   10
-#define EVENTS     200
-#define EVENTS_MAX 4096
-#define PROCESSES  2   /* that try damages side by side */
-#define SECTOR     512 /* bytes that a disk writes whole or not at all */
-#define FILES_MAX  8
-#define ZERO_TRIED 96 /* bytes behind the tail */
+#define STEPS       60
+#define RECORDS_MAX 8192
+#define PROCESSES   2   /* that try damages side by side */
+#define SECTOR      512 /* bytes that a disk writes whole or not at all */
+#define FILES_MAX   8
+#define ZERO_TRIED  96 /* bytes behind the tail */
 
-static const struct shape small = {
-    .segment_size = FIXTURE_SEGMENT, .ring_size = 65536, .max_accounts = 64};
+static const struct sizes small = {
+    .segment_size = FIXTURE_SEGMENT,
+    .ring_size = 65536,
+    .max_accounts = 64,
+    .max_ids = 400, /* all that the traffic uses: which are forgotten is not told by the journal */
+    .max_holds = 64,
+};
 
 /* ---- what should be there */
 
-struct posted {
-	uint64_t lsn;
-	uint32_t account;
-	int64_t balance;
-	uint64_t version;
-};
-
+/* What the tables are after each record. */
 struct history {
-	struct posted event[EVENTS_MAX];
-	size_t events;
-	uint64_t boundary[2 * EVENTS_MAX]; /* ends of records, ascending */
-	size_t boundaries;
+	struct {
+		uint64_t end; /* of the record: ascending */
+		uint64_t digest;
+	} after[RECORDS_MAX];
+	size_t records;
+	size_t kinds[UINT8_MAX + 1];
+	size_t refusals;
 	uint64_t end;   /* of the journal when it was whole */
 	uint64_t floor; /* the greatest durable mark in it: nothing before it may be lost */
 };
 
-/* Names of every kind of length, so that paddings differ. */
-static uint32_t name_of(uint32_t account, char name[ACCOUNT_NAME_MAX])
+static uint64_t digest_account(struct region *region, const struct account_slot *slot)
 {
-	uint32_t length = account == 0 ? ACCOUNT_NAME_MAX : 1 + account * 3 % 23;
+	struct account_slot copy = *slot;
+	char name[ACCOUNT_NAME_MAX] = {0};
 
-	memset(name, 'a' + (int)account, length);
-	return length;
+	copy.rest = 0; /* another slot may hold the rest of the name */
+	memset(copy.name, 0, sizeof copy.name);
+	table_name(region, table_stripe(region, slot->hash), slot, name);
+	return XXH3_64bits_withSeed(name, sizeof name, XXH3_64bits(&copy, sizeof copy));
 }
 
-static void post(struct run *run, struct history *history, uint32_t account, int64_t amount)
+/* Of all that the tables hold, wherever it stands. */
+static uint64_t digest_of(struct region *region)
 {
-	char name[ACCOUNT_NAME_MAX];
-	struct result result = run_post(run, name, name_of(account, name), amount);
+	uint64_t sum = 0;
 
-	must(history->events < EVENTS_MAX, "history");
-	history->event[history->events++] = (struct posted){.lsn = result.lsn,
-	                                                    .account = account,
-	                                                    .balance = result.balance,
-	                                                    .version = result.version};
+	for (uint64_t i = 0; i < region_slots(region); i++)
+		if (is_account(&region->slots[i]))
+			sum += digest_account(region, &region->slots[i]);
+	for (uint64_t i = 0; i < ids_slots(region); i++)
+		if (ids_slot(region, i)->lsn != 0)
+			sum += XXH3_64bits(ids_slot(region, i), sizeof(struct id_slot));
+	for (uint64_t i = 0; i < holds_slots(region); i++)
+		if (holds_slot(region, i)->lsn != 0)
+			sum += XXH3_64bits(holds_slot(region, i), sizeof(struct hold_slot));
+	return sum;
 }
 
-static void post_some(struct run *run, struct history *history, size_t count, uint64_t *random)
+static void note_after(struct history *history, uint64_t end, uint64_t digest)
 {
-	for (size_t i = 0; i < count; i++) {
-		uint64_t draw = random_next(random);
-		post(run, history, (uint32_t)(draw % ACCOUNTS), (int64_t)(draw >> 40) - 6000000);
-	}
+	must(history->records < RECORDS_MAX, "records");
+	history->after[history->records].end = end;
+	history->after[history->records++].digest = digest;
 }
 
-/* Reads the whole journal for where records end and what the durable marks say. */
-static void note_boundaries(const struct place *place, struct history *history)
+/* Applies the whole journal, record by record, to a region of its own. */
+static void note_history(const struct place *place, struct history *history)
 {
 	char error[STORE_ERROR_SIZE];
 	enum store_status status;
@@ -79,67 +89,53 @@ static void note_boundaries(const struct place *place, struct history *history)
 	const struct record_head *record;
 
 	must(store != NULL, "store_open");
+	struct region *region = region_make(&small, store_key(store));
 	struct store_reader *reader = store_replay(store, store_first(store));
 	must(reader != NULL, "store_replay");
-	history->boundaries = 0;
-	history->boundary[history->boundaries++] = store_reader_at(reader);
+	memset(history, 0, sizeof *history);
+	note_after(history, store_reader_at(reader), 0);
 	while (store_next(reader, &record) == STORE_OK) {
-		must(history->boundaries < 2 * EVENTS_MAX, "boundaries");
-		history->boundary[history->boundaries++] = record->lsn + record->length;
+		const char *why = replay_apply(region, record, NULL);
+		if (why != NULL)
+			BAIL_OUT("a record cannot be applied: %s", why);
+		note_after(history, record->lsn + record->length, digest_of(region));
+		history->kinds[record->type]++;
+		history->refusals += record->outcome != OUTCOME_ACCEPTED;
 		if (record->durable > history->floor)
 			history->floor = record->durable;
 	}
 	history->end = store_reader_at(reader);
 	store_reader_close(reader);
+	region_close(region);
 	store_close(store);
+}
+
+static size_t find_end(const struct history *history, uint64_t end)
+{
+	size_t at = 0;
+
+	while (at < history->records && history->after[at].end != end)
+		at++;
+	return at;
 }
 
 static bool is_boundary(const struct history *history, uint64_t at)
 {
-	for (size_t i = 0; i < history->boundaries; i++)
-		if (history->boundary[i] == at)
-			return true;
-	return false;
+	return find_end(history, at) < history->records;
 }
 
-static const struct account_slot *find(struct region *region, uint32_t account)
-{
-	char name[ACCOUNT_NAME_MAX];
-	uint32_t length = name_of(account, name);
-	uint64_t hash = XXH3_64bits_withSeed(name, length, region_geometry(region)->hash_seed);
-
-	return table_find(region, table_stripe(region, hash), hash, name, length, NULL);
-}
-
-static size_t used_slots(struct region *region)
-{
-	size_t used = 0;
-
-	for (uint64_t i = 0; i < region_slots(region); i++)
-		used += region->slots[i].name_length != 0;
-	return used;
-}
-
-/* Does REGION hold exactly the events before AT? */
+/* Does REGION hold exactly the effects of the records before AT? */
 static bool exact(const struct history *history, struct region *region, uint64_t at)
 {
-	const struct posted *last[ACCOUNTS] = {NULL};
-	size_t expected = 0;
+	size_t found = find_end(history, at);
 
-	for (size_t i = 0; i < history->events && history->event[i].lsn < at; i++)
-		last[history->event[i].account] = &history->event[i];
-	for (uint32_t i = 0; i < ACCOUNTS; i++) {
-		const struct account_slot *slot = find(region, i);
-		if ((slot == NULL) != (last[i] == NULL))
-			return false;
-		if (slot == NULL)
-			continue;
-		expected++;
-		if (slot->balance != last[i]->balance || slot->version != last[i]->version ||
-		    slot->lsn != last[i]->lsn)
-			return false;
-	}
-	return used_slots(region) == expected;
+	return found < history->records && history->after[found].digest == digest_of(region);
+}
+
+/* Does the ledger have just what replaying its journal gives? */
+static bool agrees(const struct history *history, const struct run *run)
+{
+	return run->position == history->end && exact(history, run->region, run->position);
 }
 
 /* ---- a journal on disk, its sound bytes in memory, and a region that is used again and again */
@@ -150,7 +146,7 @@ struct arena {
 	size_t files;
 	const struct history *history;
 	struct region *region;
-	unsigned char *fresh; /* the region as it was made, but for the ring */
+	unsigned char *fresh; /* the region as it was made, but for the processes and the ring */
 	size_t fresh_size;
 	struct recovery recovery;
 	char error[STORE_ERROR_SIZE];
@@ -187,7 +183,7 @@ static void arena_open(struct arena *arena, const struct place *place,
 	load_directory(arena, place->snapshots);
 	qsort(arena->file, arena->files, sizeof *arena->file, by_path);
 	arena->region = region_make(&small, 0);
-	arena->fresh_size = arena->region->header->ring_at;
+	arena->fresh_size = arena->region->header->shape.processes_at;
 	arena->fresh = malloc(arena->fresh_size);
 	must(arena->fresh != NULL, "malloc");
 	memcpy(arena->fresh, arena->region->base, arena->fresh_size);
@@ -235,6 +231,7 @@ static enum store_status arena_recover(struct arena *arena)
 		return status;
 	memcpy(arena->region->base, arena->fresh, arena->fresh_size);
 	arena->region->header->geometry.journal_key = store_key(store);
+	arena->region->header->geometry.hash_seed = record_hash_seed(store_key(store));
 	must(store_claim(store, small.segment_size) == 0, "store_claim");
 	status =
 	    recover(store, arena->place.snapshots, arena->region, &arena->recovery, arena->error);
@@ -245,7 +242,6 @@ static enum store_status arena_recover(struct arena *arena)
 /* After a recovery that was accepted, a run of one event, then recovery again. */
 static bool second_run(struct arena *arena)
 {
-	static struct history after;
 	struct run run;
 	bool right = run_start(&run, &arena->place, &small);
 
@@ -253,16 +249,13 @@ static bool second_run(struct arena *arena)
 		diag("a second start was refused: %s", run.error);
 		return false;
 	}
-	after.events = 0;
-	for (size_t i = 0; i < arena->history->events; i++)
-		if (arena->history->event[i].lsn < run.recovery.start)
-			after.event[after.events++] = arena->history->event[i];
-	post(&run, &after, 3, 1);
+	run_post(&run, "another", 7, 1);
 	run_commit(&run);
 	uint64_t end = run.position;
+	uint64_t digest = digest_of(run.region);
 	run_leave(&run);
 	right = arena_recover(arena) == STORE_OK && arena->recovery.start == end &&
-	        exact(&after, arena->region, end);
+	        digest_of(arena->region) == digest;
 	if (!right)
 		diag("after a second run: start %" PRIu64 ", expected %" PRIu64 ", %s",
 		     arena->recovery.start, end, arena->error);
@@ -424,43 +417,44 @@ static size_t file_index(const struct arena *arena, const char *ending, size_t w
 
 /* ---- the journals */
 
-/* EVENTS events in group commits of one to nine. */
-static void write_traffic(struct run *run, struct history *history, size_t events, uint64_t *random)
-{
-	while (events > 0) {
-		size_t batch = 1 + random_next(random) % 9;
-		batch = batch < events ? batch : events;
-		post_some(run, history, batch, random);
-		run_commit(run);
-		events -= batch;
-	}
-}
-
 static struct history history;
 
-/* A run of EVENTS events and an idle mark. */
-static void make_marked(struct place *place)
+/* Events of a run: SIZE bytes of journal and more, each commit durable. */
+static void fill_to(struct traffic *traffic, uint64_t size)
 {
-	struct run run;
-	uint64_t random = 7;
-
-	memset(&history, 0, sizeof history);
-	place_make(place);
-	must(run_start(&run, place, &small), "run_start");
-	write_traffic(&run, &history, EVENTS, &random);
-	run_mark(&run);
-	run_leave(&run);
-	note_boundaries(place, &history);
+	while (traffic->run->position < size)
+		traffic_run(traffic, 3);
 }
 
+static bool everything_in(const struct history *it)
+{
+	for (unsigned type = RECORD_EVENT; type <= RECORD_EXPIRE; type++) {
+		if (it->kinds[type] != 0)
+			continue;
+		diag("no record of type %u", type);
+		return false;
+	}
+	return it->refusals > 5;
+}
+
+/* A run of STEPS steps and an idle mark. */
 static void test_marked(void)
 {
 	struct place place;
 	struct arena arena;
+	struct run run;
+	struct traffic traffic = {.run = &run, .random = 7};
 
-	make_marked(&place);
+	place_make(&place);
+	must(run_start(&run, &place, &small), "run_start");
+	traffic_run(&traffic, STEPS);
+	run_mark(&run);
+	note_history(&place, &history);
+	ok(everything_in(&history), "a journal of %zu records: every type, and refusals",
+	   history.records - 1);
+	ok(agrees(&history, &run), "replayed record by record it gives the ledger's state");
+	run_leave(&run);
 	arena_open(&arena, &place, &history);
-	cmp_ok((intmax_t)history.events, "==", EVENTS, "a journal of %d records", EVENTS);
 	ok(arena_recover(&arena) == STORE_OK && judge(&arena, STORE_OK, EVERYTHING),
 	   "it is recovered whole");
 	const struct job cut = {.damage = CUT,
@@ -481,23 +475,58 @@ static void test_marked(void)
 	place_remove(&place);
 }
 
+/* What follows may end at every byte: the rest of the file is zero, as if never written. */
+static void test_ends(void)
+{
+	struct place place;
+	struct arena arena;
+	struct run run;
+	struct traffic traffic = {.run = &run, .random = 27};
+	size_t wrong = 0;
+	size_t tried = 0;
+
+	place_make(&place);
+	must(run_start(&run, &place, &small), "run_start");
+	uint64_t from = run.position;
+	while (traffic.steps < STEPS)
+		traffic_step(&traffic);
+	run_write(&run, atomic_load(&run.marks->tail));
+	run_leave(&run);
+	note_history(&place, &history);
+	arena_open(&arena, &place, &history);
+	for (uint64_t at = history.end; at-- > from; tried++) {
+		file_put_byte(&arena.file[0], at, 0);
+		if (at % stride() != 0)
+			continue;
+		enum store_status status = arena_recover(&arena);
+		if (!judge(&arena, status, PREFIX) && wrong++ < 5)
+			diag("ended at %" PRIu64 ": status %d, start %" PRIu64 ", %s", at,
+			     (int)status, arena.recovery.start, arena.error);
+		/* Recovery has zeroed what it cut off. */
+		file_write(&arena.file[0], from, (size_t)(at - from));
+	}
+	ok(wrong == 0, "unsynced records of every type end at each of %zu bytes", tried);
+	arena_close(&arena);
+	place_remove(&place);
+}
+
 /* The newest group commit has no mark behind it: damage there cannot be told from a torn write. */
 static void test_unmarked(void)
 {
 	struct place place;
 	struct arena arena;
 	struct run run;
-	uint64_t random = 8;
+	struct traffic traffic = {.run = &run, .random = 8};
 
-	memset(&history, 0, sizeof history);
 	place_make(&place);
 	must(run_start(&run, &place, &small), "run_start");
-	write_traffic(&run, &history, EVENTS - 6, &random);
+	traffic_run(&traffic, STEPS);
 	uint64_t before = run.position;
-	post_some(&run, &history, 6, &random);
+	while (atomic_load(&run.marks->tail) < before + 900)
+		traffic_step(&traffic);
 	run_commit(&run);
 	run_leave(&run);
-	note_boundaries(&place, &history);
+	note_history(&place, &history);
 	cmp_ok((intmax_t)history.floor, "==", (intmax_t)before,
 	       "the last records prove all but their own group commit");
 	arena_open(&arena, &place, &history);
@@ -522,32 +551,31 @@ static void test_segments(void)
 	struct place place;
 	struct arena arena;
 	struct run run;
-	uint64_t random = 9;
+	struct traffic traffic = {.run = &run, .random = 9};
 
-	memset(&history, 0, sizeof history);
 	place_make(&place);
 	must(run_start(&run, &place, &small), "run_start");
-	while (run.position < small.segment_size * 2 + SEGMENT_HEAD + 800)
-		write_traffic(&run, &history, 5, &random);
+	fill_to(&traffic, small.segment_size * 2 + SEGMENT_HEAD + 800);
 	run_mark(&run);
+	note_history(&place, &history);
+	ok(agrees(&history, &run), "a journal of several segments agrees with the ledger");
 	run_leave(&run);
-	note_boundaries(&place, &history);
 	arena_open(&arena, &place, &history);
 	ok(arena_recover(&arena) == STORE_OK && judge(&arena, STORE_OK, EVERYTHING),
-	   "a journal of several segments is recovered whole");
+	   "it is recovered whole");
 	for (size_t i = 0; i < 3; i++) {
 		const struct job end = {.damage = FLIP,
 		                        .demand = PREFIX_OR_REFUSAL,
 		                        .file = file_index(&arena, ".journal", i),
 		                        .from = (size_t)(small.segment_size - 400) * 8,
 		                        .to = (size_t)small.segment_size * 8,
-		                        .step = stride()};
+		                        .step = 3 * stride()};
 		const struct job begin = {.damage = FLIP,
 		                          .demand = PREFIX_OR_REFUSAL,
 		                          .file = end.file,
 		                          .from = (SEGMENT_HEAD - 16) * 8,
 		                          .to = (SEGMENT_HEAD + 300) * 8,
-		                          .step = stride()};
+		                          .step = 3 * stride()};
 		try_all(&arena, &end, "bits flipped at a segment's end");
 		try_all(&arena, &begin, "bits flipped at a segment's beginning");
 	}
@@ -574,23 +602,21 @@ static void test_snapshots(void)
 	struct place place;
 	struct arena arena;
 	struct run run;
-	uint64_t random = 10;
+	struct traffic traffic = {.run = &run, .random = 10};
 
-	memset(&history, 0, sizeof history);
 	place_make(&place);
 	must(run_start(&run, &place, &small), "run_start");
 	for (int i = 0; i < 3; i++) {
-		write_traffic(&run, &history, EVENTS / 4, &random);
+		traffic_run(&traffic, STEPS / 4);
 		take_snapshot(&run, &place);
 	}
-	write_traffic(&run, &history, EVENTS / 4, &random);
+	traffic_run(&traffic, STEPS / 4);
 	run_mark(&run);
 	run_leave(&run);
-	note_boundaries(&place, &history);
+	note_history(&place, &history);
 	arena_open(&arena, &place, &history);
 	ok(arena_recover(&arena) == STORE_OK && judge(&arena, STORE_OK, EVERYTHING) &&
-	       arena.recovery.snapshot.start != 0 &&
-	       arena.recovery.records < EVENTS / 4 + 10 + history.boundaries / 4,
+	       arena.recovery.snapshot.start != 0 && arena.recovery.records < history.records / 2,
 	   "a snapshot and what followed give everything");
 	for (size_t i = 0; i < SNAPSHOTS_KEPT; i++) {
 		size_t file = file_index(&arena, ".snapshot", i);
@@ -677,8 +703,7 @@ static void try_subsets(struct torn *torn, size_t limit)
 }
 
 /*
- * A batch of EVENTS after others; SYNCS: the batches before it were synced one by one.  If not,
- * they are as unsure as the last (sync interval).
+ * BATCHES of BATCH steps each, none of them synced, after BEFORE steps that were.
  */
 static void test_torn(size_t before, size_t batches, size_t batch, const char *what)
 {
@@ -686,20 +711,20 @@ static void test_torn(size_t before, size_t batches, size_t batch, const char *w
 	struct place place;
 	struct arena old;
 	struct run run;
-	uint64_t random = 12;
+	struct traffic traffic = {.run = &run, .random = 12};
 
-	memset(&history, 0, sizeof history);
 	place_make(&place);
 	must(run_start(&run, &place, &small), "run_start");
-	write_traffic(&run, &history, before, &random);
+	traffic_run(&traffic, before);
 	torn.from = run.position;
 	arena_open(&old, &place, &history);
 	for (size_t i = 0; i < batches; i++) {
-		post_some(&run, &history, batch, &random);
+		for (size_t n = 0; n < batch; n++)
+			traffic_step(&traffic);
 		run_write(&run, atomic_load(&run.marks->tail));
 	}
 	run_leave(&run);
-	note_boundaries(&place, &history);
+	note_history(&place, &history);
 	arena_open(&torn.arena, &place, &history);
 	torn.old = old.file[0].bytes;
 	torn.sectors = (size_t)((history.end - 1) / SECTOR - torn.from / SECTOR + 1);
@@ -714,7 +739,7 @@ static void test_torn(size_t before, size_t batches, size_t batch, const char *w
 /* ---- single cases */
 
 /* Starts PLACE, expecting a refusal whose words hold EXPECTED. */
-static void refused(const struct place *place, const struct shape *shape, const char *expected,
+static void refused(const struct place *place, const struct sizes *shape, const char *expected,
                     const char *what)
 {
 	struct run run;
@@ -733,13 +758,13 @@ static void test_snapshot_ahead(void)
 	struct place place;
 	struct run run;
 	struct arena arena;
-	uint64_t random = 13;
+	struct traffic traffic = {.run = &run, .random = 13};
 
-	memset(&history, 0, sizeof history);
 	place_make(&place);
 	must(run_start(&run, &place, &small), "run_start");
-	write_traffic(&run, &history, 20, &random);
-	uint64_t lost = history.event[18].lsn;
+	traffic_run(&traffic, 20);
+	uint64_t lost = run_post(&run, "lost", 4, 1).lsn;
+	run_commit(&run);
 	take_snapshot(&run, &place);
 	run_leave(&run);
 	arena_open(&arena, &place, &history);
@@ -755,12 +780,11 @@ static void test_snapshot_ahead_of_marks(void)
 	struct place place;
 	struct run run;
 	struct arena arena;
-	uint64_t random = 14;
+	struct traffic traffic = {.run = &run, .random = 14};
 
-	memset(&history, 0, sizeof history);
 	place_make(&place);
 	must(run_start(&run, &place, &small), "run_start");
-	write_traffic(&run, &history, 20, &random);
+	traffic_run(&traffic, 20);
 	uint64_t lost = run.position;
 	for (int i = 0; i < 4; i++)
 		must(ledger_mark(run.ledger, 1) == OUTCOME_ACCEPTED, "ledger_mark");
@@ -790,13 +814,12 @@ static void test_snapshot_waits(void)
 	struct place place;
 	struct run run;
 	struct snapshot snapshot;
-	uint64_t random = 15;
+	struct traffic traffic = {.run = &run, .random = 15};
 	uint64_t found;
 
-	memset(&history, 0, sizeof history);
 	place_make(&place);
 	must(run_start(&run, &place, &small), "run_start");
-	write_traffic(&run, &history, 20, &random);
+	traffic_run(&traffic, 20);
 	must(ledger_mark(run.ledger, 1) == OUTCOME_ACCEPTED, "ledger_mark");
 	ok(snapshot_write(run.region, place.snapshots, store_key(run.store), note_and_refuse,
 	                  &snapshot) == SNAPSHOT_IO &&
@@ -816,20 +839,18 @@ static void test_missing_first(void)
 	char path[FIXTURE_PATH + 64];
 	struct place place;
 	struct run run;
-	uint64_t random = 16;
+	struct traffic traffic = {.run = &run, .random = 16};
 
-	memset(&history, 0, sizeof history);
 	place_make(&place);
 	must(run_start(&run, &place, &small), "run_start");
-	write_traffic(&run, &history, 20, &random);
+	traffic_run(&traffic, 20);
 	take_snapshot(&run, &place);
-	/* Account 9 changes in the first segment only, the others in the second. */
+	/* One account changes in the first segment only, others in the second too. */
 	while (atomic_load(&run.marks->tail) < small.segment_size - 200) {
-		post(&run, &history, 9, 1);
+		run_post(&run, "first only", 10, 1);
 		run_commit(&run);
 	}
-	for (uint32_t i = 0; i < 50; i++)
-		post(&run, &history, i % 9, 1);
+	traffic_run(&traffic, 50);
 	run_mark(&run);
 	run_leave(&run);
 	snprintf(path, sizeof path, "%s/%016x.journal", place.journal, 0);
@@ -844,7 +865,7 @@ static void test_missing_first(void)
 
 static void test_too_small(void)
 {
-	struct shape large = {
+	struct sizes large = {
 	    .segment_size = UINT64_C(1) << 20, .ring_size = 1 << 20, .max_accounts = 4000};
 	struct place place;
 	struct run run;
@@ -884,14 +905,13 @@ static void test_forged(bool key_known)
 	struct place place;
 	struct arena arena;
 	struct run run;
-	uint64_t random = 17;
+	struct traffic traffic = {.run = &run, .random = 17};
 
-	memset(&history, 0, sizeof history);
 	place_make(&place);
 	must(run_start(&run, &place, &small), "run_start");
-	write_traffic(&run, &history, 20, &random);
+	traffic_run(&traffic, 20);
 	uint64_t torn = run.position;
-	post(&run, &history, 1, 1);
+	run_post(&run, "b", 1, 1);
 	uint64_t at = atomic_load(&run.marks->tail);
 	/* A name begins 41 bytes into the leg; seven more are the next multiple of eight. */
 	forge(name, at + sizeof(struct record_head) + RECORD_LEG_FIXED + 7,
@@ -920,24 +940,23 @@ static void test_runs(void)
 	struct place place;
 	struct arena arena;
 	struct run run;
-	uint64_t random = 18;
+	struct traffic traffic = {.run = &run, .random = 18};
 	bool followed = true;
 
-	memset(&history, 0, sizeof history);
 	place_make(&place);
 	for (int i = 0; i < 4; i++) {
 		must(run_start(&run, &place, &small), "run_start");
 		followed &= run.recovery.epoch == (i == 0 ? 0 : epoch[i - 1]) &&
 		            run.recovery.clean == (i == 2);
 		epoch[i] = region_geometry(run.region)->epoch;
-		write_traffic(&run, &history, 40, &random);
+		traffic_run(&traffic, 40);
 		if (i == 1)
 			must(ledger_stop(run.ledger, 1) == OUTCOME_ACCEPTED, "ledger_stop");
 		run_commit(&run);
 		run_leave(&run);
 	}
 	ok(followed, "recovery tells the last run's epoch, and whether it ended cleanly");
-	note_boundaries(&place, &history);
+	note_history(&place, &history);
 	arena_open(&arena, &place, &history);
 	ok(arena_recover(&arena) == STORE_OK && judge(&arena, STORE_OK, EVERYTHING),
 	   "four runs are recovered whole");
@@ -954,21 +973,20 @@ static void test_runs(void)
 /* The configured size of segments changes while segments of the old one lie ahead. */
 static void test_other_segment_size(uint64_t first, uint64_t then)
 {
-	struct shape shape = {.segment_size = first, .ring_size = 65536, .max_accounts = 64};
+	struct sizes shape = {.segment_size = first, .ring_size = 65536, .max_accounts = 64};
 	struct place place;
 	struct region *kept;
 	struct run run;
-	uint64_t random = 19;
+	struct traffic traffic = {.run = &run, .random = 19};
 
-	memset(&history, 0, sizeof history);
 	place_make(&place);
 	must(run_start(&run, &place, &shape), "run_start");
-	write_traffic(&run, &history, 20, &random);
+	traffic_run(&traffic, 20);
 	run_leave(&run);
 	shape.segment_size = then;
 	must(run_start(&run, &place, &shape), "run_start");
 	while (run.position < 6 * UINT64_C(65536))
-		write_traffic(&run, &history, 20, &random);
+		traffic_run(&traffic, 20);
 	run_mark(&run);
 	struct run again;
 	bool started = run_start(&again, &place, &shape);
@@ -1014,19 +1032,20 @@ static void test_settled(void)
 	char path[FIXTURE_PATH + 64];
 	struct place place;
 	struct run run;
-	uint64_t random = 21;
+	struct traffic traffic = {.run = &run, .random = 21};
 
-	memset(&history, 0, sizeof history);
 	place_make(&place);
 	must(run_start(&run, &place, &small), "run_start");
 	while (run.position < small.segment_size - 2000)
-		write_traffic(&run, &history, 2, &random);
+		traffic_run(&traffic, 2);
 	while (atomic_load(&run.marks->tail) < small.segment_size)
-		post_some(&run, &history, 1, &random);
+		traffic_step(&traffic);
 	run_write(&run, small.segment_size);
 	run_leave(&run);
 	syncs = 0;
-	ok(run_start(&run, &place, &small) && run.recovery.start == small.segment_size,
+	/* A rest that is too short for a record stays zero. */
+	ok(run_start(&run, &place, &small) && run.recovery.start <= small.segment_size &&
+	       run.recovery.start > small.segment_size - JOURNAL_RECORD_MIN,
 	   "a journal that ends with its segment");
 	snprintf(path, sizeof path, "%s/%016x.journal", place.journal, 0);
 	ok(was_synced(path),
@@ -1061,31 +1080,27 @@ static pid_t start_snapshot(struct run *run, const struct place *place)
 	          : 1);
 }
 
-/* Posts until PROCESS has its snapshot, so that it never has the table to itself: its status. */
-static int post_beside(struct run *run, pid_t process, uint64_t *random)
+/* Goes on until PROCESS has its snapshot, so that it never has the tables to itself: its status. */
+static int work_beside(struct traffic *traffic, pid_t process)
 {
-	char name[32];
 	int status = -1;
 
-	while (waitpid(process, &status, WNOHANG) == 0) {
-		for (int i = 0; i < 50; i++)
-			run_post(run, name,
-			         (uint32_t)snprintf(name, sizeof name, "account-%" PRIu64,
-			                            random_next(random) % 2000),
-			         (int64_t)(random_next(random) % 1000) - 500);
-		run_commit(run);
-	}
+	while (waitpid(process, &status, WNOHANG) == 0)
+		traffic_run(traffic, 20);
 	return status;
 }
 
 static void test_live_snapshot(void)
 {
-	struct shape shape = {
-	    .segment_size = UINT64_C(1) << 20, .ring_size = 1 << 18, .max_accounts = 2000};
+	struct sizes shape = {.segment_size = UINT64_C(1) << 20,
+	                      .ring_size = 1 << 18,
+	                      .max_accounts = 5000,
+	                      .max_ids = 20000,
+	                      .max_holds = 20000};
 	struct place place;
 	struct run run;
 	struct run again;
-	uint64_t random = 20;
+	struct traffic traffic = {.run = &run, .random = 20, .accounts = 2000, .ids = 5000};
 	uint64_t start = 0;
 	uint64_t newest = 0;
 	uint64_t cut;
@@ -1096,7 +1111,7 @@ static void test_live_snapshot(void)
 	must(run_start(&run, &place, &shape), "run_start");
 	/* It ends with a snapshot that the traffic overtook. */
 	for (; same && (rounds < 20 || newest <= start) && rounds < 400; rounds++) {
-		int status = post_beside(&run, start_snapshot(&run, &place), &random);
+		int status = work_beside(&traffic, start_snapshot(&run, &place));
 		same = status == 0 && run_start(&again, &place, &shape) &&
 		       again.recovery.snapshot.start != 0 && table_same(run.region, again.region);
 		start = again.recovery.snapshot.start;
@@ -1114,9 +1129,270 @@ static void test_live_snapshot(void)
 	place_remove(&place);
 }
 
+/* ---- a snapshot that is overtaken at a known place */
+
+static const struct sizes wide = {.segment_size = UINT64_C(1) << 20,
+                                  .ring_size = 1 << 18,
+                                  .max_accounts = 5000,
+                                  .max_ids = 5000,
+                                  .max_holds = 5000};
+
+/* A name of its own stripe, the INDEXth after HELD. */
+static struct words name_in(const struct run *run, uint32_t index, bool is_long,
+                            char name[ACCOUNT_NAME_MAX])
+{
+	const struct region_geometry *geometry = region_geometry(run->region);
+
+	for (unsigned n = 0;; n++) {
+		int length = snprintf(
+		    name, ACCOUNT_NAME_MAX, "%s%u",
+		    is_long ? "a name that is longer than one slot of the table takes " : "n", n);
+		uint64_t hash = XXH3_64bits_withSeed(name, (size_t)length, geometry->hash_seed);
+		if (table_stripe(run->region, hash) == 2 + index)
+			return (struct words){.bytes = name, .length = (uint32_t)length};
+	}
+}
+
+static void ask(struct run *run, enum request_kind kind, struct words account, int64_t amount,
+                const char *hold)
+{
+	struct request request = {.kind = kind,
+	                          .legs = 1,
+	                          .ttl = 100,
+	                          .attributes = {.floor = -9, .ceiling = 900},
+	                          .leg = {{.account = account, .amount = amount}}};
+
+	if (hold != NULL)
+		request.hold = words_of(hold);
+	if (kind == REQUEST_RELEASE || kind == REQUEST_CAPTURE)
+		request.legs = 0;
+	else if (kind == REQUEST_EVENT)
+		request.id = account;
+	run_apply(run, &request, OUTCOME_ACCEPTED);
+}
+
+/* The header is written, and the first stripe after it: the snapshot's start is past. */
+static void wait_begun(const struct place *place)
+{
+	char path[FIXTURE_PATH + 64];
+	struct stat status = {.st_size = 0};
+
+	snprintf(path, sizeof path, "%s/snapshot.tmp", place->snapshots);
+	for (int i = 0; i < 100000 && (stat(path, &status) != 0 || status.st_size == 0); i++)
+		usleep(100);
+	must(status.st_size > 0, "the snapshot does not begin");
+}
+
+static void test_overtaken(void)
+{
+	char text[6][ACCOUNT_NAME_MAX];
+	struct words name[6];
+	struct place place;
+	struct run run;
+	struct run again;
+	int status;
+
+	place_make(&place);
+	must(run_start(&run, &place, &wide), "run_start");
+	for (uint32_t i = 0; i < 6; i++) {
+		name[i] = name_in(&run, i, i % 2 == 1, text[i]);
+		if (i != 2)
+			ask(&run, REQUEST_CREATE, name[i], 0, NULL);
+	}
+	ask(&run, REQUEST_EVENT, name[4], 500, NULL);
+	ask(&run, REQUEST_HOLD, name[4], 100, "before");
+	run_commit(&run);
+	/* It will stop at the stripe before those that change. */
+	must(lock_acquire(run.region, 1), "lock_acquire");
+	pid_t process = start_snapshot(&run, &place);
+	wait_begun(&place);
+	ask(&run, REQUEST_DELETE, name[0], 0, NULL);
+	ask(&run, REQUEST_DELETE, name[1], 0, NULL);
+	ask(&run, REQUEST_CREATE, name[2], 0, NULL);
+	ask(&run, REQUEST_DELETE, name[2], 0, NULL);
+	ask(&run, REQUEST_DELETE, name[3], 0, NULL);
+	ask(&run, REQUEST_CREATE, name[3], 0, NULL);
+	ask(&run, REQUEST_CAPTURE, name[4], 0, "before");
+	ask(&run, REQUEST_HOLD, name[4], 40, "after");
+	ask(&run, REQUEST_RELEASE, name[4], 0, "after");
+	ask(&run, REQUEST_HOLD, name[4], 30, "open");
+	ask(&run, REQUEST_EVENT, name[5], 7, NULL);
+	run_commit(&run);
+	lock_release(run.region, 1);
+	must(waitpid(process, &status, 0) == process && status == 0, "the snapshot failed");
+	bool started = run_start(&again, &place, &wide);
+	ok(started && again.recovery.snapshot.newest > again.recovery.snapshot.start,
+	   "a snapshot has what happened after its start");
+	ok(started && table_same(run.region, again.region),
+	   "what was deleted, made and settled meanwhile is not replayed again");
+	if (!started)
+		diag("%s", again.error);
+	run_leave(&again);
+	run_leave(&run);
+	place_remove(&place);
+}
+
+/* ---- snapshots whose checksums are right and whose content is not */
+
+/* Makes the chain of checksums right again. */
+static void stamp_blocks(struct image_file *file, uint64_t key)
+{
+	uint64_t chain = key;
+	uint32_t length;
+
+	for (size_t at = 0; at + 16 <= file->size; at += 16 + length) {
+		memcpy(&length, file->bytes + at + 8, sizeof length);
+		if (length > file->size - at - 16)
+			return;
+		chain = XXH3_64bits_withSeed(file->bytes + at + 8, length + 8, chain);
+		memcpy(file->bytes + at, &chain, sizeof chain);
+	}
+}
+
+static void test_mutants(void)
+{
+	size_t rounds = 4000 / stride() + 100;
+	struct place place;
+	struct arena arena;
+	struct run run;
+	struct traffic traffic = {.run = &run, .random = 22};
+	uint64_t random = 23;
+	size_t taken = 0;
+	size_t passed = 0;
+	size_t refusals = 0;
+
+	place_make(&place);
+	must(run_start(&run, &place, &small), "run_start");
+	traffic_run(&traffic, STEPS);
+	take_snapshot(&run, &place);
+	uint64_t key = store_key(run.store);
+	run_leave(&run);
+	note_history(&place, &history);
+	arena_open(&arena, &place, &history);
+	struct image_file *file = &arena.file[file_index(&arena, ".snapshot", 0)];
+	unsigned char *whole = malloc(file->size);
+	must(whole != NULL, "malloc");
+	memcpy(whole, file->bytes, file->size);
+	for (size_t i = 0; i < rounds; i++) {
+		for (uint64_t n = random_next(&random) % 3 + 1; n > 0; n--) {
+			uint64_t draw = random_next(&random);
+			file->bytes[draw % file->size] = (unsigned char)(draw >> 40 & draw >> 48);
+		}
+		stamp_blocks(file, key);
+		file_write(file, 0, file->size);
+		enum store_status status = arena_recover(&arena);
+		if (status != STORE_OK)
+			refusals += arena.error[0] != '\0';
+		else if (arena.recovery.snapshots_refused != 0)
+			passed += exact(&history, arena.region, history.end);
+		else
+			taken++;
+		memcpy(file->bytes, whole, file->size);
+		arena_restore(&arena);
+	}
+	ok(taken + passed + refusals == rounds && taken > 0 && passed > 0,
+	   "snapshots changed by who can: %zu taken, %zu passed over, %zu refused", taken, passed,
+	   refusals);
+	free(whole);
+	arena_close(&arena);
+	place_remove(&place);
+}
+
+/* ---- smaller tables than those of the run before */
+
+static void test_fewer(void)
+{
+	struct sizes fewer = wide;
+	struct place place;
+	struct run run;
+	struct run again;
+	char name[ACCOUNT_NAME_MAX];
+	char hold[32];
+	const struct words account = {.bytes = name, .length = traffic_name(3, name)};
+
+	place_make(&place);
+	must(run_start(&run, &place, &wide), "run_start");
+	run_post(&run, account.bytes, account.length, 1000000);
+	for (int i = 0; i < 1500; i++) {
+		struct request request = {.kind = REQUEST_HOLD,
+		                          .legs = 1,
+		                          .ttl = 1000,
+		                          .leg = {{.account = account, .amount = 1}}};
+		snprintf(hold, sizeof hold, "hold-%d", i);
+		request.id = words_of(hold);
+		run_apply(&run, &request, OUTCOME_ACCEPTED);
+		if (i % 100 == 0)
+			run_commit(&run);
+	}
+	run_commit(&run);
+	fewer.max_holds = 64;
+	refused(&place, &fewer, "raise max_holds", "too few holds for the journal");
+	take_snapshot(&run, &place);
+	refused(&place, &fewer, "raise max_holds", "too few holds for the snapshot");
+	fewer = wide;
+	fewer.max_ids = 64;
+	ok(run_start(&again, &place, &fewer) && again.recovery.snapshot.ids_left_out > 1000 &&
+	       accounts_same(run.region, again.region) && holds_same(run.region, again.region),
+	   "with fewer ids than there are it starts, and says how many it forgot");
+	/* The last to be placed is the newest of its bucket. */
+	struct key key = record_key(store_key(run.store), hold, strlen(hold));
+	ok(ids_find(again.region, &key) != NULL, "it has not forgotten the newest");
+	run_leave(&again);
+	/* All but one are settled: those make room. */
+	for (int i = 0; i < 1499; i++) {
+		snprintf(hold, sizeof hold, "hold-%d", i);
+		ask(&run, REQUEST_RELEASE, account, 0, hold);
+		if (i % 100 == 0)
+			run_commit(&run);
+	}
+	run_commit(&run);
+	take_snapshot(&run, &place);
+	fewer = wide;
+	fewer.max_holds = 64;
+	ok(run_start(&again, &place, &fewer) && accounts_same(run.region, again.region),
+	   "settled holds that do not fit are forgotten");
+	key = record_key(store_key(run.store), "hold-1499", 9);
+	const struct hold_slot *open = holds_find(again.region, &key);
+	ok(open != NULL && open->state == HOLD_OPEN, "the open one is there");
+	run_leave(&again);
+	run_leave(&run);
+	place_remove(&place);
+}
+
+/* Ids older than the window stay out of a snapshot. */
+static void test_window(void)
+{
+	struct place place;
+	struct run run;
+	struct run again;
+	struct snapshot snapshot;
+	struct words account = words_of("somebody");
+	struct words second = words_of("other");
+	struct timespec now;
+
+	place_make(&place);
+	must(run_start(&run, &place, &small), "run_start");
+	ask(&run, REQUEST_EVENT, account, 1, NULL);
+	clock_gettime(CLOCK_REALTIME, &now);
+	run.now_us = (uint64_t)now.tv_sec * 1000000;
+	ask(&run, REQUEST_EVENT, second, 1, NULL);
+	run_commit(&run);
+	atomic_store(&region_settings(run.region)->id_window_us, UINT64_C(3600) * 1000000);
+	must(snapshot_write(run.region, place.snapshots, store_key(run.store), at_once,
+	                    &snapshot) == SNAPSHOT_OK,
+	     "snapshot_write");
+	cmp_ok((intmax_t)snapshot.ids, "==", 1, "of two ids, the one of long ago is left out");
+	ok(run_start(&again, &place, &small) && accounts_same(run.region, again.region) &&
+	       count_ids(again.region) == 1,
+	   "and not remembered");
+	run_leave(&again);
+	run_leave(&run);
+	place_remove(&place);
+}
+
 /* ---- seals */
 
-static const struct shape roomy = {
+static const struct sizes roomy = {
     .segment_size = UINT64_C(1) << 20, .ring_size = 1 << 24, .max_accounts = 64};
 
 /* Posts events to some accounts until BYTES more are in the ring, committing each MiB if asked. */
@@ -1127,8 +1403,8 @@ static void post_bytes(struct run *run, uint64_t bytes, bool commit)
 	uint32_t account = 0;
 
 	while (atomic_load(&run->marks->tail) < to) {
-		account = (account + 1) % ACCOUNTS;
-		run_post(run, name, name_of(account, name), 1);
+		account = (account + 1) % TRAFFIC_ACCOUNTS;
+		run_post(run, name, traffic_name(account, name), 1);
 		if (commit && atomic_load(&run->marks->tail) - run->position > 1000000)
 			run_commit(run);
 	}
@@ -1250,6 +1526,7 @@ int main(void)
 	plan(NO_PLAN);
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	test_marked();
+	test_ends();
 	test_unmarked();
 	test_segments();
 	test_snapshots();
@@ -1268,6 +1545,10 @@ int main(void)
 	test_other_segment_size(65536, 131072);
 	test_settled();
 	test_live_snapshot();
+	test_overtaken();
+	test_mutants();
+	test_fewer();
+	test_window();
 	test_seals();
 	test_late_seal();
 	return done_testing();

@@ -11,7 +11,7 @@
 #define ROUNDS 3
 #define BATCH  512 /* records to a group commit */
 
-static void fill(const struct place *place, const struct shape *shape, size_t records,
+static void fill(const struct place *place, const struct sizes *shape, size_t records,
                  size_t accounts)
 {
 	struct run run;
@@ -44,7 +44,7 @@ struct taken {
 	uint64_t records;
 };
 
-static struct taken measure(const struct place *place, const struct shape *shape)
+static struct taken measure(const struct place *place, const struct sizes *shape)
 {
 	char error[STORE_ERROR_SIZE];
 	enum store_status status;
@@ -70,7 +70,7 @@ int main(int argc, char **argv)
 {
 	size_t records = argc > 1 ? strtoul(argv[1], NULL, 10) : 3000000;
 	size_t accounts = argc > 2 ? strtoul(argv[2], NULL, 10) : 100000;
-	struct shape shape = {.segment_size = UINT64_C(64) << 20,
+	struct sizes shape = {.segment_size = UINT64_C(64) << 20,
 	                      .ring_size = UINT64_C(16) << 20,
 	                      .max_accounts = accounts};
 	struct place place;

@@ -324,7 +324,7 @@ static void test_refusals(void)
 	DAMAGED(grown(&journal, 100 - (int64_t)SEGMENT), "cut short", "a file without its head");
 	DAMAGED(grown(&journal, -(int64_t)SEGMENT), "cut short", "an empty file");
 	DAMAGED(change_head(&journal, 0, 1, 8), "not a journal segment", "another magic");
-	DAMAGED(change_head(&journal, 8, 2, 4), "another version", "another version");
+	DAMAGED(change_head(&journal, 8, 3, 4), "another version", "another version");
 	DAMAGED(change_head(&journal, 12, 8192, 4), "another version", "another size of head");
 	DAMAGED(change_head(&journal, 16, 0, 8), "another position", "another base than its name");
 	DAMAGED(change_head(&journal, 24, 4096, 8), "impossible size", "too small a size");

@@ -2,35 +2,14 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
-#include <xxhash.h>
 
-#include "../../shm/lock.h"
-#include "../../shm/operation.h"
-#include "../../shm/region.h"
-#include "../../shm/table.h"
 #include "../../shm/wake.h"
-#include "record.h"
+#include "ledger_private.h"
 #include "seal.h"
 
 #define RETRY_AFTER_MAX 60 /* seconds */
 
-/* An account's name stays as it is: an image of what is before it will do. */
-#define SLOT_CHANGING ((offsetof(struct account_slot, name) + 7) & ~(size_t)7)
-
-struct ledger {
-	struct region *region;
-	struct region_marks *marks;
-	uint64_t seed;
-	union {
-		struct record_head head; /* for its alignment */
-		unsigned char bytes[JOURNAL_RECORD_MAX];
-	} record;
-};
-
-_Static_assert(ACCOUNT_NAME_MAX == TABLE_NAME_MAX, "a valid name fits its slot");
-
-struct ledger *ledger_open(struct region *region, uint32_t slot)
+struct ledger *ledger_open(struct region *region, uint32_t slot, struct journal_reader *history)
 {
 	struct ledger *ledger = calloc(1, sizeof *ledger);
 
@@ -38,7 +17,12 @@ struct ledger *ledger_open(struct region *region, uint32_t slot)
 		return NULL;
 	ledger->region = region;
 	ledger->marks = region_marks(region);
+	ledger->settings = region_settings(region);
+	ledger->history = history;
 	ledger->seed = region_geometry(region)->hash_seed;
+	ledger->key = region_geometry(region)->journal_key;
+	cursor_key_make(&ledger->account_cursors, ledger->key, "tallyd cursors of accounts");
+	cursor_key_make(&ledger->hold_cursors, ledger->key, "tallyd cursors of holds");
 	region_enter(region, slot);
 	record_install(region);
 	if (operation_adopt(region))
@@ -53,12 +37,7 @@ void ledger_close(struct ledger *ledger)
 	free(ledger);
 }
 
-static uint64_t hash_name(const struct ledger *ledger, const char *name, uint32_t length)
-{
-	return XXH3_64bits_withSeed(name, length, ledger->seed);
-}
-
-static enum outcome outcome_of(enum ring_status status)
+enum outcome ledger_outcome(enum ring_status status)
 {
 	switch (status) {
 	case RING_OK:
@@ -96,10 +75,10 @@ static enum outcome commit_plain(struct ledger *ledger, enum record_type type, c
                                  size_t body_length, uint64_t now_us)
 {
 	uint64_t lsn;
-	size_t length = record_plain(ledger->record.bytes, type, body, body_length, now_us);
+	size_t length = record_plain(ledger->records.bytes, type, body, body_length, now_us);
 
-	return outcome_of(
-	    operation_commit(ledger->region, ledger->record.bytes, length, 0, RING_INTERNAL, &lsn));
+	return ledger_outcome(operation_commit(ledger->region, ledger->records.bytes, length, 0,
+	                                       RING_INTERNAL, &lsn));
 }
 
 static enum outcome plain(struct ledger *ledger, enum record_type type, uint64_t now_us)
@@ -132,104 +111,12 @@ enum outcome ledger_seal(struct ledger *ledger, const struct seal_link *link, ui
 
 	if (!operation_lock(ledger->region, &stripe, 1))
 		return OUTCOME_POISONED;
-	struct region_seal *after = operation_stage(ledger->region, cell, stripe, sizeof *cell);
+	struct region_seal *after = operation_stage(ledger->region, cell, stripe, sizeof *cell, 0);
 	after->to = link->to;
 	after->hash = link->hash;
 	outcome = commit_plain(ledger, RECORD_SEAL, &body, sizeof body, now_us);
 	operation_unlock(ledger->region);
 	return outcome;
-}
-
-/* The after-image of an account that the event brings into being. */
-static void create(struct account_slot *after, const struct event *event, uint64_t hash,
-                   uint64_t now_us)
-{
-	*after = (struct account_slot){.hash = hash,
-	                               .floor = INT64_MIN,
-	                               .ceiling = INT64_MAX,
-	                               .created_us = now_us,
-	                               .name_length = (uint8_t)event->account_length};
-	memcpy(after->name, event->account, event->account_length);
-}
-
-/* Adds the event to the staged AFTER and commits both with the record of it. */
-static void change(struct ledger *ledger, const struct event *event, uint64_t now_us,
-                   struct account_slot *after, uint64_t previous, struct result *result)
-{
-	struct record_leg leg;
-
-	if (__builtin_add_overflow(after->balance, event->amount, &after->balance)) {
-		result->outcome = OUTCOME_OVERFLOW;
-		result->lsn = previous;
-		return;
-	}
-	after->version++;
-	after->updated_us = now_us;
-	leg = (struct record_leg){.amount = event->amount,
-	                          .balance = after->balance,
-	                          .held = after->held,
-	                          .version = after->version,
-	                          .previous = previous};
-	size_t length =
-	    record_event(ledger->record.bytes, event->account, event->account_length, &leg, now_us);
-	result->outcome = outcome_of(operation_commit(ledger->region, ledger->record.bytes, length,
-	                                              1, RING_CLIENT, &result->lsn));
-	result->balance = leg.balance;
-	result->version = leg.version;
-}
-
-/* With the stripe locked. */
-static void post_locked(struct ledger *ledger, uint32_t stripe, uint64_t hash,
-                        const struct event *event, uint64_t now_us, struct result *result)
-{
-	struct account_slot *free_slot = NULL;
-	struct account_slot *slot = table_find(ledger->region, stripe, hash, event->account,
-	                                       event->account_length, &free_slot);
-	struct account_slot *cell = slot != NULL ? slot : free_slot;
-
-	if (cell == NULL) {
-		result->outcome = OUTCOME_TABLE_FULL;
-		return;
-	}
-	struct account_slot *after = operation_stage(ledger->region, cell, stripe,
-	                                             slot != NULL ? SLOT_CHANGING : sizeof *cell);
-	if (slot == NULL)
-		create(after, event, hash, now_us);
-	change(ledger, event, now_us, after, slot != NULL ? slot->lsn : 0, result);
-}
-
-void ledger_post(struct ledger *ledger, const struct event *event, uint64_t now_us,
-                 struct result *result)
-{
-	uint64_t hash = hash_name(ledger, event->account, event->account_length);
-	uint32_t stripe = table_stripe(ledger->region, hash);
-
-	*result = (struct result){.outcome = OUTCOME_POISONED};
-	if (!operation_lock(ledger->region, &stripe, 1))
-		return;
-	post_locked(ledger, stripe, hash, event, now_us, result);
-	operation_unlock(ledger->region);
-}
-
-enum outcome ledger_read(struct ledger *ledger, const char *name, uint32_t length,
-                         struct account_view *view)
-{
-	uint64_t hash = hash_name(ledger, name, length);
-	uint32_t stripe = table_stripe(ledger->region, hash);
-
-	if (!lock_acquire(ledger->region, stripe))
-		return OUTCOME_POISONED;
-	const struct account_slot *slot =
-	    table_find(ledger->region, stripe, hash, name, length, NULL);
-	if (slot != NULL)
-		*view = (struct account_view){.balance = slot->balance,
-		                              .held = slot->held,
-		                              .version = slot->version,
-		                              .lsn = slot->lsn,
-		                              .created_us = slot->created_us,
-		                              .updated_us = slot->updated_us};
-	lock_release(ledger->region, stripe);
-	return slot != NULL ? OUTCOME_ACCEPTED : OUTCOME_UNKNOWN_ACCOUNT;
 }
 
 uint64_t ledger_released(const struct ledger *ledger)
@@ -264,6 +151,21 @@ unsigned ledger_retry_after(const struct ledger *ledger)
 		return 1;
 	uint64_t seconds = pending / rate + 1;
 	return seconds > RETRY_AFTER_MAX ? RETRY_AFTER_MAX : (unsigned)seconds;
+}
+
+uint64_t ledger_ids_kept(struct region *region, uint64_t now_us)
+{
+	uint64_t window = atomic_load(&region_settings(region)->id_window_us);
+	uint64_t lost = atomic_load(&region_marks(region)->ids_lost_us);
+	uint64_t kept = now_us > lost ? now_us - lost : 0;
+
+	return lost != 0 && kept < window ? kept : window;
+}
+
+uint64_t ledger_id_window(const struct ledger *ledger, uint64_t now_us, uint64_t *forgotten)
+{
+	*forgotten = atomic_load(&ledger->marks->ids_forgotten);
+	return ledger_ids_kept(ledger->region, now_us);
 }
 
 enum outcome ledger_health(const struct ledger *ledger)

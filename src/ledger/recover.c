@@ -18,8 +18,9 @@ struct context {
 	struct region *region;
 	struct recovery *recovery;
 	struct seal *seal;
-	uint64_t from;    /* reading began here */
-	uint64_t durable; /* the greatest durable mark */
+	uint64_t from;            /* reading began here */
+	uint64_t durable;         /* the greatest durable mark */
+	struct coverage coverage; /* of the snapshot */
 	char *error;
 };
 
@@ -37,8 +38,8 @@ static enum store_status corrupt(struct context *context, uint64_t lsn, const ch
 	char place[PLACE_SIZE];
 
 	store_locate(context->store, lsn, place, sizeof place);
-	snprintf(context->error, STORE_ERROR_SIZE, "%s: %s%s", place, why,
-	         why == replay_table_full ? "" : REPAIR_HINT);
+	bool full = why == replay_table_full || why == replay_holds_full;
+	snprintf(context->error, STORE_ERROR_SIZE, "%s: %s%s", place, why, full ? "" : REPAIR_HINT);
 	return STORE_CORRUPT;
 }
 
@@ -51,15 +52,15 @@ static enum store_status load_snapshot(struct context *context, const char *path
 
 	while ((status = snapshot_find(path, start, &start)) == SNAPSHOT_OK) {
 		status = snapshot_load(context->region, path, start, store_key(context->store),
-		                       &recovery->snapshot);
+		                       &recovery->snapshot, &context->coverage);
 		if (status == SNAPSHOT_OK)
 			return STORE_OK;
-		memset(&recovery->snapshot, 0, sizeof recovery->snapshot);
 		if (status == SNAPSHOT_FULL) {
 			snprintf(context->error, STORE_ERROR_SIZE, "%s: %s", path,
-			         replay_table_full);
+			         recovery->snapshot.full);
 			return STORE_CORRUPT;
 		}
+		memset(&recovery->snapshot, 0, sizeof recovery->snapshot);
 		if (status == SNAPSHOT_IO)
 			return failed_io(context, path);
 		recovery->snapshots_refused++;
@@ -110,7 +111,9 @@ static enum store_status take(struct context *context, const struct record_head 
 	if (record->lsn < recovery->snapshot.start)
 		return STORE_OK;
 	recovery->records++;
-	const char *why = replay_apply(context->region, record);
+	const char *why =
+	    replay_apply(context->region, record,
+	                 record->lsn <= recovery->snapshot.newest ? &context->coverage : NULL);
 	return why == NULL ? STORE_OK : corrupt(context, record->lsn, why);
 }
 
@@ -208,22 +211,28 @@ static enum store_status check_start(struct context *context, uint64_t from)
 	return STORE_OK;
 }
 
+static enum store_status rebuild(struct context *context, const char *snapshots)
+{
+	enum store_status status = load_snapshot(context, snapshots);
+	uint64_t from;
+
+	if (status != STORE_OK)
+		return status;
+	from = first_position(context);
+	status = check_start(context, from);
+	return status == STORE_OK ? replay_from(context, from) : status;
+}
+
 enum store_status recover(struct store *store, const char *snapshots, struct region *region,
                           struct recovery *recovery, char *error)
 {
 	struct context context = {
 	    .store = store, .region = region, .recovery = recovery, .error = error};
 	enum store_status status;
-	uint64_t from;
 
 	memset(recovery, 0, sizeof *recovery);
-	status = load_snapshot(&context, snapshots);
-	if (status != STORE_OK)
-		return status;
-	from = first_position(&context);
-	status = check_start(&context, from);
-	if (status == STORE_OK)
-		status = replay_from(&context, from);
+	status = rebuild(&context, snapshots);
+	coverage_free(&context.coverage);
 	if (status != STORE_OK)
 		return status;
 	/* From here on all before the start counts as durable: what no mark vouches for is made so.

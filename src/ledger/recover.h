@@ -23,9 +23,9 @@ struct recovery {
 };
 
 /*
- * Rebuilds REGION's table (fresh, empty) from the snapshots in the directory SNAPSHOTS and
+ * Rebuilds REGION's tables (fresh, empty) from the snapshots in the directory SNAPSHOTS and
  * from STORE, cuts a torn tail, and begins the region (region_begin).  With STORE_CORRUPT
- * (the disk cannot be trusted, or max_accounts is too small) or STORE_IO, ERROR
+ * (the disk cannot be trusted, or max_accounts or max_holds is too small) or STORE_IO, ERROR
  * (STORE_ERROR_SIZE bytes) says what, where and what to do, and nothing on disk was changed.
  */
 enum store_status recover(struct store *store, const char *snapshots, struct region *region,

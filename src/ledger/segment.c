@@ -14,7 +14,7 @@
 #include "disk.h"
 
 #define SEGMENT_MAGIC     UINT64_C(0x316a64796c6c6174) /* "tallydj1" */
-#define SEGMENT_VERSION   1
+#define SEGMENT_VERSION   2
 #define SEGMENT_TEMPORARY "segment.tmp"
 
 struct head {

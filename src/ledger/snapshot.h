@@ -1,10 +1,9 @@
 /*
- * Snapshots: the table as it was while traffic went on, so that recovery need not replay
+ * Snapshots: the tables as they were while traffic went on, so that recovery need not replay
  * the journal from its beginning.  tallyd-journal(5) describes the format.
  *
- * A snapshot holds every effect of the records before `start`, and some of later ones, each
- * account with the LSN that it had.  Replay from `start` applies to each account what is
- * newer than that.
+ * A snapshot holds every effect of the records before `start`, and some of later ones: which, its
+ * coverage says.  Replay from `start` applies the others.
  */
 #ifndef TALLYD_LEDGER_SNAPSHOT_H
 #define TALLYD_LEDGER_SNAPSHOT_H
@@ -14,6 +13,7 @@
 #include <stdint.h>
 
 struct region;
+struct coverage; /* coverage.h */
 
 #define SNAPSHOTS_KEPT 2
 
@@ -23,15 +23,20 @@ struct snapshot {
 	uint64_t seal_to; /* the newest seal before `start`; 0: none */
 	uint64_t seal_hash;
 	uint64_t accounts;
+	uint64_t ids;
+	uint64_t holds; /* open and settled */
 	uint64_t taken_us;
+	uint64_t ids_lost_us;  /* the greatest time of an id that it does not have; 0: none */
+	uint64_t ids_left_out; /* on loading: the oldest, for which max_ids is too small */
+	const char *full;      /* SNAPSHOT_FULL: which limit is too small (a constant) */
 };
 
 enum snapshot_status {
 	SNAPSHOT_OK,
 	SNAPSHOT_NONE,
-	SNAPSHOT_BAD,      /* damaged, or of another journal: use an older one */
-	SNAPSHOT_FULL,     /* max_accounts is too small for it */
-	SNAPSHOT_IO,       /* errno */
+	SNAPSHOT_BAD,  /* damaged, contradicts itself, or of another journal: use an older one */
+	SNAPSHOT_FULL, /* max_accounts or max_holds is too small for it */
+	SNAPSHOT_IO,   /* errno */
 	SNAPSHOT_POISONED, /* the region is */
 };
 
@@ -39,7 +44,9 @@ enum snapshot_status {
  * Writes a snapshot of REGION into the directory PATH (made if missing), keeps SNAPSHOTS_KEPT and
  * removes older ones.  It is published only once DURABLE_PAST(lsn) says that the journal is durable
  * beyond the newest effect in it and up to its start; that function waits, and returns false to
- * give up (SNAPSHOT_IO, ECANCELED).  Holds one stripe's lock at a time, for a copy.
+ * give up (SNAPSHOT_IO, ECANCELED).  Holds one lock at a time, for a copy of what it guards.  Ids
+ * older than the setting id_window_us (0: no bound) are left out.  These, and those for which there
+ * was no room (region_marks.ids_lost_us), are told by ids_lost_us.
  */
 enum snapshot_status snapshot_write(struct region *region, const char *path, uint64_t key,
                                     bool (*durable_past)(struct region *region, uint64_t lsn),
@@ -52,10 +59,19 @@ enum snapshot_status snapshot_write(struct region *region, const char *path, uin
 enum snapshot_status snapshot_find(const char *path, uint64_t before, uint64_t *start);
 
 /*
- * Verifies all of the snapshot START in PATH, then fills REGION's empty table from it.  Nothing is
- * changed unless it is sound.
+ * Verifies all of the snapshot START in PATH, then fills REGION's empty tables from it, and
+ * *COVERAGE, which was empty.  Its ids_lost_us becomes the region's mark.  On SNAPSHOT_BAD both are
+ * empty again.  Of a settled hold and another one with its id the newer is kept.
  */
 enum snapshot_status snapshot_load(struct region *region, const char *path, uint64_t start,
-                                   uint64_t key, struct snapshot *snapshot);
+                                   uint64_t key, struct snapshot *snapshot,
+                                   struct coverage *coverage);
+
+/*
+ * What the header of the snapshot START in PATH says: start, seal_to, seal_hash, taken_us.  The
+ * rest of the file is not looked at.
+ */
+enum snapshot_status snapshot_peek(const char *path, uint64_t start, uint64_t key,
+                                   struct snapshot *snapshot);
 
 #endif

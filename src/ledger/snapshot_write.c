@@ -10,9 +10,12 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "../../shm/holds.h"
+#include "../../shm/ids.h"
 #include "../../shm/lock.h"
 #include "../../shm/region.h"
 #include "../../shm/table.h"
+#include "coverage.h"
 #include "disk.h"
 #include "snapshot_format.h"
 
@@ -23,7 +26,9 @@ struct writer {
 	uint64_t offset;
 	uint64_t chain; /* the checksum of the block before */
 	struct snapshot snapshot;
-	struct account_slot *copy; /* one stripe */
+	struct coverage coverage;
+	void *copy;      /* of what one lock guards */
+	uint64_t id_run; /* slots of ids that one lock guards */
 	union {
 		struct snapshot_block block;
 		unsigned char bytes[sizeof(struct snapshot_block) + SNAPSHOT_BLOCK_MAX];
@@ -49,6 +54,73 @@ static int put_block(struct writer *writer, enum snapshot_block_type type, uint3
 static void *body(struct writer *writer)
 {
 	return writer->out->bytes + sizeof(struct snapshot_block);
+}
+
+/* Writes what is in the body when it would not take MORE bytes; *LENGTH is how much it has. */
+static enum snapshot_status make_room(struct writer *writer, enum snapshot_block_type type,
+                                      uint32_t *length, uint32_t more)
+{
+	if (*length + more <= SNAPSHOT_BLOCK_MAX)
+		return SNAPSHOT_OK;
+	if (put_block(writer, type, *length) != 0)
+		return SNAPSHOT_IO;
+	*length = 0;
+	return SNAPSHOT_OK;
+}
+
+static enum snapshot_status put_rest(struct writer *writer, enum snapshot_block_type type,
+                                     uint32_t length)
+{
+	return length == 0 || put_block(writer, type, length) == 0 ? SNAPSHOT_OK : SNAPSHOT_IO;
+}
+
+/* ---- which part of a table a lock guards */
+
+static uint32_t lock_of(const struct region *region, enum coverage_table table, uint64_t hash)
+{
+	struct key key = {.high = hash};
+
+	switch (table) {
+	case COVERAGE_ACCOUNTS:
+		return table_stripe(region, hash);
+	case COVERAGE_IDS:
+		return ids_lock(region, &key);
+	default:
+		return holds_lock(region, &key);
+	}
+}
+
+/* The least hash that LOCK, or one after it, guards: locks follow the hashes' order. */
+static uint64_t first_of(const struct region *region, enum coverage_table table, uint32_t lock)
+{
+	uint64_t low = 0;
+	uint64_t high = UINT64_MAX;
+
+	while (low < high) {
+		uint64_t middle = low + (high - low) / 2;
+		if (lock_of(region, table, middle) >= lock)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return low;
+}
+
+/* What LOCK guards was copied when its newest effect was that of the record at NEWEST. */
+static enum snapshot_status cover(struct writer *writer, enum coverage_table table, uint32_t lock,
+                                  uint64_t newest)
+{
+	struct coverage_part part = {.newest = newest, .table = table};
+
+	if (newest > writer->snapshot.newest)
+		writer->snapshot.newest = newest;
+	if (newest < writer->snapshot.start)
+		return SNAPSHOT_OK;
+	part.first = first_of(writer->region, table, lock);
+	part.last = lock == lock_of(writer->region, table, UINT64_MAX)
+	                ? UINT64_MAX
+	                : first_of(writer->region, table, lock + 1) - 1;
+	return coverage_add(&writer->coverage, &part) == 0 ? SNAPSHOT_OK : SNAPSHOT_IO;
 }
 
 /*
@@ -89,7 +161,22 @@ static int put_header(struct writer *writer)
 	return put_block(writer, SNAPSHOT_HEADER, sizeof *header);
 }
 
-static uint32_t put_account(unsigned char *target, const struct account_slot *slot)
+/* ---- accounts */
+
+/* The name of SLOT, one of the stripe's that were copied, into NAME. */
+static void copy_name(const struct account_slot *copy, const struct account_slot *slot, char *name)
+{
+	uint32_t here = slot->name_length;
+
+	if (here > TABLE_NAME_INLINE) {
+		here = TABLE_NAME_INLINE;
+		memcpy(name + here, copy[slot->rest - 1].name, slot->name_length - here);
+	}
+	memcpy(name, slot->name, here);
+}
+
+static uint32_t put_account(const struct account_slot *copy, const struct account_slot *slot,
+                            unsigned char *target)
 {
 	struct snapshot_account *account = (struct snapshot_account *)(void *)target;
 	uint32_t size = snapshot_account_size(slot->name_length);
@@ -103,9 +190,9 @@ static uint32_t put_account(unsigned char *target, const struct account_slot *sl
 	account->version = slot->version;
 	account->created_us = slot->created_us;
 	account->updated_us = slot->updated_us;
-	account->flags = slot->flags;
+	account->frozen = slot->frozen;
 	account->name_length = slot->name_length;
-	memcpy(account->name, slot->name, slot->name_length);
+	copy_name(copy, slot, account->name);
 	return size;
 }
 
@@ -115,50 +202,259 @@ static bool copy_stripe(struct writer *writer, uint32_t stripe)
 
 	if (!lock_acquire(writer->region, stripe))
 		return false;
-	memcpy(writer->copy, table_slot(writer->region, stripe, 0), slots * sizeof *writer->copy);
+	memcpy(writer->copy, table_slot(writer->region, stripe, 0),
+	       slots * sizeof(struct account_slot));
 	lock_release(writer->region, stripe);
 	return true;
 }
 
 static enum snapshot_status put_stripe(struct writer *writer, uint32_t stripe)
 {
+	const struct account_slot *copy = writer->copy;
+	enum snapshot_status status = SNAPSHOT_OK;
+	uint64_t newest = 0;
 	uint32_t length = 0;
 
 	if (!copy_stripe(writer, stripe))
 		return SNAPSHOT_POISONED;
 	for (uint32_t i = 0; i < table_stripe_slots(writer->region); i++) {
-		const struct account_slot *slot = &writer->copy[i];
-		if (slot->name_length == 0)
+		/* Those of deleted accounts count: that they are gone is an effect. */
+		if (copy[i].lsn > newest)
+			newest = copy[i].lsn;
+		if (copy[i].name_length == 0 || copy[i].name_length == TABLE_REST)
 			continue;
-		length += put_account((unsigned char *)body(writer) + length, slot);
+		status = make_room(writer, SNAPSHOT_ACCOUNTS, &length,
+		                   snapshot_account_size(copy[i].name_length));
+		if (status != SNAPSHOT_OK)
+			return status;
+		length += put_account(copy, &copy[i], (unsigned char *)body(writer) + length);
 		writer->snapshot.accounts++;
-		if (slot->lsn > writer->snapshot.newest)
-			writer->snapshot.newest = slot->lsn;
 	}
-	if (length != 0 && put_block(writer, SNAPSHOT_ACCOUNTS, length) != 0)
-		return SNAPSHOT_IO;
-	return SNAPSHOT_OK;
+	status = put_rest(writer, SNAPSHOT_ACCOUNTS, length);
+	return status == SNAPSHOT_OK ? cover(writer, COVERAGE_ACCOUNTS, stripe, newest) : status;
+}
+
+static enum snapshot_status put_accounts(struct writer *writer)
+{
+	enum snapshot_status status = SNAPSHOT_OK;
+
+	for (uint32_t i = 0; i < region_stripes(writer->region) && status == SNAPSHOT_OK; i++)
+		status = put_stripe(writer, i);
+	return status;
+}
+
+/* ---- ids */
+
+/* How many slots one lock guards: the first run is as long as any. */
+static uint64_t id_run(const struct region *region)
+{
+	uint32_t lock = ids_slot_lock(region, 0);
+	uint64_t run = IDS_BUCKET;
+
+	while (run < ids_slots(region) && ids_slot_lock(region, run) == lock)
+		run += IDS_BUCKET;
+	return run;
+}
+
+/* Copies the ids from FIRST on that one lock guards; their number in *COUNT. */
+static bool copy_ids(struct writer *writer, uint64_t first, uint64_t *count)
+{
+	const struct region *region = writer->region;
+	uint32_t lock = ids_slot_lock(region, first);
+	struct id_slot *copy = writer->copy;
+	uint64_t left = ids_slots(region) - first;
+
+	*count = left < writer->id_run ? left : writer->id_run;
+	if (!lock_acquire(writer->region, lock))
+		return false;
+	for (uint64_t i = 0; i < *count; i += IDS_BUCKET)
+		memcpy(copy + i, ids_slot(region, first + i), IDS_BUCKET * sizeof *copy);
+	lock_release(writer->region, lock);
+	return true;
+}
+
+static bool too_old(const struct writer *writer, const struct id_slot *slot)
+{
+	uint64_t window = atomic_load(&region_settings(writer->region)->id_window_us);
+
+	return window != 0 && slot->time_us < writer->snapshot.taken_us &&
+	       writer->snapshot.taken_us - slot->time_us > window;
+}
+
+static void lose_id(struct writer *writer, uint64_t time_us)
+{
+	if (time_us > writer->snapshot.ids_lost_us)
+		writer->snapshot.ids_lost_us = time_us;
+}
+
+static enum snapshot_status put_id_run(struct writer *writer, uint64_t first, uint64_t *count)
+{
+	const struct id_slot *copy = writer->copy;
+	enum snapshot_status status = SNAPSHOT_OK;
+	uint64_t newest = 0;
+	uint32_t length = 0;
+
+	if (!copy_ids(writer, first, count))
+		return SNAPSHOT_POISONED;
+	for (uint64_t i = 0; i < *count; i++) {
+		if (copy[i].lsn > newest)
+			newest = copy[i].lsn;
+		if (copy[i].lsn == 0)
+			continue;
+		if (too_old(writer, &copy[i])) {
+			lose_id(writer, copy[i].time_us);
+			continue;
+		}
+		struct snapshot_id id = {.lsn = copy[i].lsn,
+		                         .key_low = copy[i].key.low,
+		                         .key_high = copy[i].key.high,
+		                         .time_us = copy[i].time_us};
+		status = make_room(writer, SNAPSHOT_IDS, &length, sizeof id);
+		if (status != SNAPSHOT_OK)
+			return status;
+		memcpy((unsigned char *)body(writer) + length, &id, sizeof id);
+		length += (uint32_t)sizeof id;
+		writer->snapshot.ids++;
+	}
+	status = put_rest(writer, SNAPSHOT_IDS, length);
+	return status == SNAPSHOT_OK
+	           ? cover(writer, COVERAGE_IDS, ids_slot_lock(writer->region, first), newest)
+	           : status;
+}
+
+static enum snapshot_status put_ids(struct writer *writer)
+{
+	enum snapshot_status status = SNAPSHOT_OK;
+	uint64_t count;
+
+	for (uint64_t i = 0; i < ids_slots(writer->region) && status == SNAPSHOT_OK; i += count)
+		status = put_id_run(writer, i, &count);
+	/* After the copies: whatever made room before has been noted. */
+	lose_id(writer, atomic_load(&region_marks(writer->region)->ids_lost_us));
+	return status;
+}
+
+/* ---- holds */
+
+static uint32_t put_hold(const struct hold_slot *slot, unsigned char *target)
+{
+	struct snapshot_hold *hold = (struct snapshot_hold *)(void *)target;
+	uint32_t size = snapshot_hold_size(slot->id_length, slot->account_length);
+
+	memset(target + size - 8, 0, 8);
+	hold->lsn = slot->lsn;
+	hold->amount = slot->amount;
+	hold->captured = slot->captured;
+	hold->expires_us = slot->expires_us;
+	hold->placed_us = slot->placed_us;
+	hold->settled_us = slot->settled_us;
+	hold->to_hash = slot->to_hash;
+	hold->state = slot->state;
+	hold->id_length = slot->id_length;
+	hold->account_length = slot->account_length;
+	memcpy(hold->text, slot->id, slot->id_length);
+	memcpy(hold->text + slot->id_length, slot->account, slot->account_length);
+	return size;
+}
+
+static bool copy_holds(struct writer *writer, uint64_t first)
+{
+	const struct hold_slot *slot = holds_slot(writer->region, first);
+	uint32_t lock = holds_slot_lock(writer->region, slot);
+
+	if (!lock_acquire(writer->region, lock))
+		return false;
+	memcpy(writer->copy, slot, HOLDS_BUCKET * sizeof *slot);
+	lock_release(writer->region, lock);
+	return true;
+}
+
+static enum snapshot_status put_bucket(struct writer *writer, uint64_t first)
+{
+	const struct hold_slot *copy = writer->copy;
+	enum snapshot_status status = SNAPSHOT_OK;
+	uint64_t newest = 0;
+	uint32_t length = 0;
+
+	if (!copy_holds(writer, first))
+		return SNAPSHOT_POISONED;
+	for (uint32_t i = 0; i < HOLDS_BUCKET; i++) {
+		if (copy[i].lsn > newest)
+			newest = copy[i].lsn;
+		if (copy[i].lsn == 0)
+			continue;
+		status = make_room(writer, SNAPSHOT_HOLDS, &length,
+		                   snapshot_hold_size(copy[i].id_length, copy[i].account_length));
+		if (status != SNAPSHOT_OK)
+			return status;
+		length += put_hold(&copy[i], (unsigned char *)body(writer) + length);
+		writer->snapshot.holds++;
+	}
+	status = put_rest(writer, SNAPSHOT_HOLDS, length);
+	return status == SNAPSHOT_OK
+	           ? cover(writer, COVERAGE_HOLDS,
+	                   holds_slot_lock(writer->region, holds_slot(writer->region, first)),
+	                   newest)
+	           : status;
+}
+
+static enum snapshot_status put_holds(struct writer *writer)
+{
+	enum snapshot_status status = SNAPSHOT_OK;
+
+	for (uint64_t i = 0; i < holds_slots(writer->region) && status == SNAPSHOT_OK;
+	     i += HOLDS_BUCKET)
+		status = put_bucket(writer, i);
+	return status;
+}
+
+/* ---- the whole */
+
+static enum snapshot_status put_coverage(struct writer *writer)
+{
+	const struct coverage_part *part = writer->coverage.part;
+	enum snapshot_status status;
+	uint32_t length = 0;
+
+	for (size_t i = 0; i < writer->coverage.count; i++) {
+		status = make_room(writer, SNAPSHOT_COVERAGE, &length, sizeof *part);
+		if (status != SNAPSHOT_OK)
+			return status;
+		memcpy((unsigned char *)body(writer) + length, &part[i], sizeof *part);
+		length += (uint32_t)sizeof *part;
+	}
+	return put_rest(writer, SNAPSHOT_COVERAGE, length);
+}
+
+static enum snapshot_status put_trailer(struct writer *writer)
+{
+	struct snapshot_trailer *trailer = body(writer);
+
+	*trailer = (struct snapshot_trailer){.accounts = writer->snapshot.accounts,
+	                                     .ids = writer->snapshot.ids,
+	                                     .holds = writer->snapshot.holds,
+	                                     .parts = writer->coverage.count,
+	                                     .newest = writer->snapshot.newest,
+	                                     .ids_lost_us = writer->snapshot.ids_lost_us};
+	return put_block(writer, SNAPSHOT_TRAILER, sizeof *trailer) == 0 &&
+	               disk_fsync(writer->fd) == 0
+	           ? SNAPSHOT_OK
+	           : SNAPSHOT_IO;
 }
 
 static enum snapshot_status put_all(struct writer *writer)
 {
+	static enum snapshot_status (*const part[])(struct writer *) = {
+	    put_accounts, put_ids, put_holds, put_coverage, put_trailer};
 	enum snapshot_status status = SNAPSHOT_OK;
-	struct snapshot_trailer *trailer = body(writer);
 
 	if (!read_start(writer))
 		return SNAPSHOT_POISONED;
 	if (put_header(writer) != 0)
 		return SNAPSHOT_IO;
-	for (uint32_t i = 0; i < region_stripes(writer->region) && status == SNAPSHOT_OK; i++)
-		status = put_stripe(writer, i);
-	if (status != SNAPSHOT_OK)
-		return status;
-	*trailer = (struct snapshot_trailer){.accounts = writer->snapshot.accounts,
-	                                     .newest = writer->snapshot.newest};
-	if (put_block(writer, SNAPSHOT_TRAILER, sizeof *trailer) != 0 ||
-	    disk_fsync(writer->fd) != 0)
-		return SNAPSHOT_IO;
-	return SNAPSHOT_OK;
+	for (size_t i = 0; i < sizeof part / sizeof *part && status == SNAPSHOT_OK; i++)
+		status = part[i](writer);
+	return status;
 }
 
 /* Two stay; a failure to remove a third is not one of the snapshot. */
@@ -221,6 +517,17 @@ static enum snapshot_status write_file(struct writer *writer, const char *path,
 	return status;
 }
 
+/* Bytes of the most that one lock guards. */
+static size_t copy_size(const struct writer *writer)
+{
+	size_t size = table_stripe_slots(writer->region) * sizeof(struct account_slot);
+	size_t ids = (size_t)writer->id_run * sizeof(struct id_slot);
+	size_t holds = HOLDS_BUCKET * sizeof(struct hold_slot);
+
+	size = size > ids ? size : ids;
+	return size > holds ? size : holds;
+}
+
 enum snapshot_status snapshot_write(struct region *region, const char *path, uint64_t key,
                                     bool (*durable_past)(struct region *region, uint64_t lsn),
                                     struct snapshot *snapshot)
@@ -228,7 +535,8 @@ enum snapshot_status snapshot_write(struct region *region, const char *path, uin
 	struct writer writer = {.region = region, .directory = -1, .fd = -1, .chain = key};
 	enum snapshot_status status = SNAPSHOT_IO;
 
-	writer.copy = malloc(table_stripe_slots(region) * sizeof *writer.copy);
+	writer.id_run = id_run(region);
+	writer.copy = malloc(copy_size(&writer));
 	writer.out = malloc(sizeof *writer.out);
 	if (writer.copy != NULL && writer.out != NULL &&
 	    (mkdir(path, 0700) == 0 || errno == EEXIST))
@@ -239,6 +547,7 @@ enum snapshot_status snapshot_write(struct region *region, const char *path, uin
 		close(writer.directory);
 		errno = error;
 	}
+	coverage_free(&writer.coverage);
 	free(writer.copy);
 	free(writer.out);
 	*snapshot = writer.snapshot;

@@ -61,6 +61,9 @@ static enum store_status inspect(struct store *store, uint64_t base, char *error
 	const char *why;
 	int fd = segment_open(store->directory, base, O_RDONLY, &segment, &why);
 
+	/* The oldest are removed while others read the directory; a gap is found later. */
+	if (fd < 0 && errno == ENOENT)
+		return STORE_OK;
 	if (fd < 0)
 		return complain(store, error, base, why);
 	close(fd);
@@ -116,7 +119,7 @@ static enum store_status check_sequence(const struct store *store, char *error)
 
 static int open_directory(struct store *store, char *error)
 {
-	if (mkdir(store->path, 0700) != 0 && errno != EEXIST)
+	if (!store->inspected && mkdir(store->path, 0700) != 0 && errno != EEXIST)
 		goto failed;
 	store->directory = disk_open(AT_FDCWD, store->path, O_RDONLY | O_DIRECTORY);
 	if (store->directory >= 0)
@@ -149,7 +152,8 @@ static enum store_status load(struct store *store, char *error)
 	return STORE_OK;
 }
 
-struct store *store_open(const char *path, enum store_status *status, char *error)
+static struct store *open_store(const char *path, bool inspect, enum store_status *status,
+                                char *error)
 {
 	struct store *store = calloc(1, sizeof *store);
 
@@ -159,6 +163,7 @@ struct store *store_open(const char *path, enum store_status *status, char *erro
 		free(store);
 		return NULL;
 	}
+	store->inspected = inspect;
 	store->directory = -1;
 	store->current = -1;
 	pthread_mutex_init(&store->lock, NULL);
@@ -169,6 +174,16 @@ struct store *store_open(const char *path, enum store_status *status, char *erro
 	store_close(store);
 	errno = cause;
 	return NULL;
+}
+
+struct store *store_open(const char *path, enum store_status *status, char *error)
+{
+	return open_store(path, false, status, error);
+}
+
+struct store *store_inspect(const char *path, enum store_status *status, char *error)
+{
+	return open_store(path, true, status, error);
 }
 
 void store_close(struct store *store)

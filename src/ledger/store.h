@@ -32,6 +32,9 @@ enum store_status {
 struct store *store_open(const char *path, enum store_status *status, char *error);
 void store_close(struct store *store);
 
+/* The same for reading only: nothing is made, and a directory that is not there is STORE_IO. */
+struct store *store_inspect(const char *path, enum store_status *status, char *error);
+
 /* No segment yet? */
 bool store_empty(const struct store *store);
 

@@ -10,6 +10,7 @@
 struct store {
 	char *path;
 	int directory;
+	bool inspected; /* for reading only */
 	uint64_t key;
 	uint64_t segment_size; /* of segments to be made */
 	pthread_mutex_t lock;  /* of the list, between the writer and who extends */

@@ -1,0 +1,132 @@
+#include "prune.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <unistd.h>
+
+#include "disk.h"
+#include "snapshot.h"
+#include "store_private.h"
+
+/*
+ * The first position that recovery may read: its replay begins at the seal before a snapshot, and
+ * the newest snapshot may turn out to be damaged.  0: at the beginning.
+ */
+static int find_needed(const char *path, uint64_t key, uint64_t *needed)
+{
+	struct snapshot snapshot;
+	uint64_t start = UINT64_MAX;
+
+	*needed = 0;
+	for (int i = 0; i < SNAPSHOTS_KEPT; i++) {
+		enum snapshot_status status = snapshot_find(path, start, &start);
+		if (status == SNAPSHOT_OK)
+			status = snapshot_peek(path, start, key, &snapshot);
+		if (status == SNAPSHOT_IO)
+			return -1;
+		/* One that cannot be used leaves recovery to what is older. */
+		if (status != SNAPSHOT_OK)
+			return 0;
+	}
+	*needed = snapshot.seal_to;
+	return 0;
+}
+
+/* When the first record of SEGMENT was written; UINT64_MAX: it has none yet. */
+static int first_time(const struct store *store, const struct segment *segment, uint64_t *time_us)
+{
+	struct store_reader *reader = store_replay(store, segment->base + SEGMENT_HEAD);
+	const struct record_head *record;
+
+	*time_us = UINT64_MAX;
+	if (reader == NULL)
+		return -1;
+	enum store_status status = store_next(reader, &record);
+	if (status == STORE_OK && record->time_us != 0)
+		*time_us = record->time_us;
+	int error = errno;
+	store_reader_close(reader);
+	errno = error;
+	return status == STORE_IO ? -1 : 0;
+}
+
+static uint64_t before(uint64_t now, uint64_t span)
+{
+	return now > span ? now - span : 0;
+}
+
+/* Segment INDEX has a successor, whose first record is younger than all of its own. */
+static int is_wanted(const struct store *store, size_t index, const struct retention *retention,
+                     const struct prune_limits *limits, bool *wanted)
+{
+	const struct segment *next = &store->segment[index + 1];
+	uint64_t time_us;
+
+	*wanted = true;
+	if (retention->bytes != 0 && limits->tail - next->base < retention->bytes)
+		return 0;
+	if (first_time(store, next, &time_us) != 0)
+		return -1;
+	*wanted = time_us > before(limits->now_us, limits->window_us) ||
+	          (retention->us != 0 && time_us > before(limits->now_us, retention->us));
+	return 0;
+}
+
+static int remove_segment(const struct store *store, const struct segment *segment,
+                          struct pruning *done)
+{
+	char name[SEGMENT_NAME_SIZE];
+
+	segment_name(name, segment->base);
+	if (unlinkat(store->directory, name, 0) != 0 || disk_fsync(store->directory) != 0)
+		return -1;
+	done->segments++;
+	done->bytes += segment->size;
+	done->first = segment->base + segment->size + SEGMENT_HEAD;
+	return 0;
+}
+
+static int prune(const struct store *store, uint64_t needed, const struct retention *retention,
+                 const struct prune_limits *limits, struct pruning *done)
+{
+	for (size_t i = 0; i + 1 < store->count; i++) {
+		const struct segment *segment = &store->segment[i];
+		uint64_t end = segment->base + segment->size;
+		bool wanted;
+		if (end > needed || end > limits->tail)
+			return 0;
+		if (is_wanted(store, i, retention, limits, &wanted) != 0)
+			return -1;
+		if (wanted)
+			return 0;
+		if (remove_segment(store, segment, done) != 0)
+			return -1;
+	}
+	return 0;
+}
+
+int prune_journal(const char *journal, const char *snapshots, const struct retention *retention,
+                  const struct prune_limits *limits, struct pruning *done)
+{
+	char error[STORE_ERROR_SIZE];
+	enum store_status status;
+	uint64_t needed;
+
+	*done = (struct pruning){0};
+	if (retention->bytes == 0 && retention->us == 0)
+		return 0;
+	struct store *store = store_open(journal, &status, error);
+	if (store == NULL) {
+		if (status == STORE_CORRUPT)
+			errno = EUCLEAN;
+		return -1;
+	}
+	done->first = store_first(store);
+	int result = find_needed(snapshots, store_key(store), &needed);
+	if (result == 0)
+		result = prune(store, needed, retention, limits, done);
+	int cause = errno;
+	store_close(store);
+	errno = cause;
+	return result;
+}

@@ -1,0 +1,103 @@
+#!/usr/bin/perl
+# tallyctl journal check: what the daemon wrote is found right, beside it and after it; a record that
+# was changed, with a right checksum, is found with its place; and how the command is used.
+
+use strict;
+use warnings;
+
+use File::Copy qw(copy);
+use File::Path qw(make_path);
+use File::Temp qw(tempdir);
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use Tallyd qw(build_dir);
+use Test::More;
+
+my $tallyctl = $ENV{TALLYCTL} || build_dir() . '/tallyctl';
+my $change = build_dir() . '/t/journal-change';
+
+# (exit status, standard output, standard error) of tallyctl with ARGUMENTS.
+sub tallyctl {
+	my (@arguments) = @_;
+	my $dir = tempdir(CLEANUP => 1);
+	my $command = join ' ', map { "'$_'" } $tallyctl, @arguments;
+	system "$command >'$dir/out' 2>'$dir/err'";
+	return ($? >> 8, Tallyd::slurp("$dir/out"), Tallyd::slurp("$dir/err"));
+}
+
+sub check { my ($data, @more) = @_; return tallyctl('-d', $data, qw(journal check), @more) }
+
+my $tallyd = Tallyd->start(config => { workers => 2, snapshot_every => '64K',
+	journal_segment => '64K' });
+my $data = $tallyd->data_dir;
+my $count = 600;
+for my $i (1 .. $count) {
+	$tallyd->call(POST => '/events', { account => 'account-' . $i % 7, amount => $i,
+		$i % 3 ? () : (id => "order-$i") });
+}
+$tallyd->call(POST => '/accounts', { account => 'made', floor => 0, id => 'making' });
+$tallyd->call(POST => '/events', { account => 'made', amount => -5, id => 'too-much' });
+my $hold = $tallyd->call(POST => '/holds', { account => 'account-1', amount => 7, ttl => 60 });
+$tallyd->call(POST => '/holds', { account => 'account-2', amount => 7, ttl => 60, id => 'open' });
+$tallyd->call(POST => "/holds/$hold->{json}{hold}/capture", { amount => 3 });
+
+my ($status, $out, $err) = check($data);
+is($status, 0, 'beside a running daemon it is sound') or diag $err;
+like($err, qr/^tallyctl: process @{[$tallyd->pid]} is writing this journal: /, 'which it says');
+
+is($tallyd->stop, 0, 'the daemon stops');
+($status, $out, $err) = check($data);
+is($status, 0, 'after it as well') or diag $err;
+is($err, '', 'without a word of a daemon');
+like($out, qr/^\Q$data\E\/journal: sound from position 4096 to \d+: \d+ records, \d+ operations, 1 refusals, \d+ ids, 0 seals; 8 accounts, 1 open holds\n\z/,
+	'one line of counts');
+
+# ---- a lie in a copy
+
+my $copy = tempdir(CLEANUP => 1);
+make_path("$copy/journal");
+copy($_, "$copy/journal/") or die "$_: $!" for glob "$data/journal/*.journal";
+is((check($copy))[0], 0, 'a copy is as sound');
+for my $which (5, $count - 50) {
+	chomp(my $lsn = `'$change' '$copy/journal' $which`);
+	cmp_ok($lsn, '>', 4096, "the balance of event $which is changed");
+	($status, $out, $err) = check($copy);
+	is($status, 1, 'that is found');
+	my $name = sprintf '%016x.journal', $lsn - $lsn % 65536;
+	my $offset = $lsn % 65536;
+	is($err, "tallyctl: $copy/journal/$name, offset $offset: the balance does not follow from the amount\n",
+		'with its file and offset');
+	is($out, '', 'and nothing is said to be right');
+	copy($_, "$copy/journal/") or die "$_: $!" for glob "$data/journal/*.journal";
+}
+
+# The beginning is gone.
+unlink "$copy/journal/0000000000000000.journal" or die $!;
+($status, $out, $err) = check($copy);
+is($status, 0, 'without its beginning it is sound') or diag $err;
+like($out, qr/\(the beginning is not kept\)/, 'and that is said');
+
+# ---- what is not there, and how it is used
+
+($status, $out, $err) = check("$copy/nowhere");
+is($status, 1, 'no data directory');
+like($err, qr{^tallyctl: \Q$copy\E/nowhere/journal: cannot be opened: No such file}, 'is named');
+ok(!-e "$copy/nowhere", 'and not made');
+
+for my $wrong ([], ['journal'], ['journal', 'chek'], ['-x', 'journal', 'check'],
+	[qw(journal check more)], [qw(journal check -i 0)], [qw(journal check -i 1x)],
+	[qw(journal check -w -1)], [qw(journal check -w 99999999)], [qw(journal check -z)], ['-d']) {
+	($status, $out, $err) = tallyctl(@$wrong);
+	is($status, 2, "usage: tallyctl @$wrong");
+	like($err, qr/^(?:\S+: .*\n)?usage: tallyctl/, 'is shown');
+}
+($status, $out) = tallyctl('-V');
+like($out, qr/^tallyctl \d+\.\d+/, 'its version');
+is($status, 0, 'is no error');
+($status, $out) = tallyctl('-h');
+like($out, qr/^usage: tallyctl .*journal check/s, 'nor is the question how it is used');
+is($status, 0, 'of which it says so');
+($status) = check($data, '-i', 1000, '-w', 3600);
+is($status, 0, 'its options');
+
+done_testing();
