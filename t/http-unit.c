@@ -838,6 +838,315 @@ static void test_again(void)
 	drop(&partial);
 }
 
+/* The same head again: read as it was, from whatever point its first reading has come to. */
+static bool again_agrees(const struct entry *entry)
+{
+	struct outcome fresh = feed_whole(entry->bytes, entry->length, BODY_MAX);
+	struct outcome again = {.progress = HTTP_MORE};
+	char *other = copy_bytes(entry->bytes, entry->length);
+	size_t head = fresh.request.head_length;
+	bool good = http_head_again(&again.request, &fresh.request, entry->bytes, entry->bytes,
+	                            entry->length);
+
+	again.buffer = copy_bytes(entry->bytes, entry->length);
+	again.length = entry->length;
+	good = good && again.request.body_length == 0 &&
+	       http_parse_head(&again.request, again.buffer, again.length) == HTTP_DONE;
+	again.progress = http_parse_body(&again.request, again.buffer, &again.length, BODY_MAX);
+	good = good && same_outcome(&again, &fresh);
+	drop(&again);
+	/* Any other byte makes it another head, and so does a missing one. */
+	for (size_t i = 0; i < head && good; i++) {
+		other[i] ^= 1;
+		good =
+		    !http_head_again(&again.request, &fresh.request, entry->bytes, other,
+		                     entry->length) &&
+		    !http_head_again(&again.request, &fresh.request, entry->bytes, entry->bytes, i);
+		other[i] ^= 1;
+	}
+	free(other);
+	drop(&fresh);
+	return good;
+}
+
+static void test_head_again(void)
+{
+	struct http_request request;
+	struct http_request nothing;
+	size_t wrong = 0;
+
+	for (size_t i = 0; i < entry_count; i++)
+		wrong += entries[i].accepted && !again_agrees(&entries[i]);
+	cmp_ok((intmax_t)wrong, "==", 0, "a head that comes again is read the same");
+	http_request_init(&nothing);
+	ok(!http_head_again(&request, &nothing, "", "", 0), "no head is none again");
+}
+
+/* ---- bodies without an end ---- */
+
+/* A body as a stream's reader sees it: what was decoded so far, and how it ended. */
+struct streamed {
+	enum http_progress progress;
+	struct http_request request;
+	char body[BYTES_MAX];
+	size_t length;
+	size_t left; /* bytes behind the body */
+};
+
+/*
+ * Feeds BYTES in pieces that end at the offsets of ENDS (the last is LENGTH) to http_body_next,
+ * behind a head that is read whole.  Of what is decoded HELD bytes at most are kept for the next
+ * call, as a reader of lines keeps the beginning of one.
+ */
+static void stream(struct streamed *streamed, const char *bytes, const size_t *ends, size_t count,
+                   size_t held)
+{
+	char *buffer = NULL;
+	size_t length = 0;
+	size_t decoded = 0;
+	size_t fed;
+
+	streamed->length = 0;
+	streamed->left = 0;
+	http_request_init(&streamed->request);
+	streamed->progress = http_parse_head(&streamed->request, bytes, ends[count - 1]);
+	fed = streamed->request.head_length;
+	if (streamed->progress != HTTP_DONE)
+		return;
+	streamed->progress = HTTP_MORE;
+	for (size_t i = 0; i < count && streamed->progress == HTTP_MORE; i++) {
+		size_t more = ends[i] > fed ? ends[i] - fed : 0;
+		char *next = must_have(malloc(length + more > 0 ? length + more : 1));
+		size_t taken;
+
+		memcpy(next, buffer != NULL ? buffer : "", length);
+		memcpy(next + length, bytes + fed, more);
+		free(buffer);
+		buffer = next;
+		length += more;
+		fed += more;
+		streamed->progress = http_body_next(&streamed->request, buffer, &length, &decoded);
+		taken = decoded > held ? decoded - held : 0;
+		memcpy(streamed->body + streamed->length, buffer, taken);
+		streamed->length += taken;
+		decoded -= taken;
+		length -= taken;
+		memmove(buffer, buffer + taken, length);
+	}
+	memcpy(streamed->body + streamed->length, buffer, decoded);
+	streamed->length += decoded;
+	streamed->left = length - decoded + (ends[count - 1] - fed);
+	free(buffer);
+}
+
+static struct streamed one_piece;
+static struct streamed two_pieces;
+
+static bool same_stream(const struct streamed *a, const struct streamed *b)
+{
+	if (a->progress != b->progress || a->length != b->length ||
+	    memcmp(a->body, b->body, a->length) != 0)
+		return false;
+	if (a->progress == HTTP_REFUSED)
+		return a->request.status == b->request.status &&
+		       strcmp(a->request.reason, b->request.reason) == 0;
+	return a->left == b->left && a->request.body_length == b->request.body_length;
+}
+
+/* The same decoded bytes and the same end, wherever BYTES are split and whatever is kept. */
+static bool streams_agree(const char *bytes, size_t length)
+{
+	size_t stride = length <= SPLITS_MAX ? 1 : 61;
+
+	stream(&one_piece, bytes, &length, 1, 0);
+	for (size_t at = 0; at <= length; at += stride) {
+		size_t ends[] = {at, length};
+
+		stream(&two_pieces, bytes, ends, 2, at % 3 == 0 ? SIZE_MAX : at % 5);
+		if (!same_stream(&one_piece, &two_pieces)) {
+			diag("split at %zu of %zu differs", at, length);
+			return false;
+		}
+	}
+	size_t *ends = must_have(malloc((length + 1) * sizeof(*ends)));
+
+	for (size_t i = 0; i <= length; i++)
+		ends[i] = i;
+	stream(&two_pieces, bytes, ends, length + 1, 7);
+	free(ends);
+	return same_stream(&one_piece, &two_pieces);
+}
+
+/* The corpus as streams: the same bodies, the same refusals. */
+static void test_streamed_corpus(void)
+{
+	size_t bodies = 0;
+	size_t wrong = 0;
+
+	for (size_t i = 0; i < entry_count; i++) {
+		struct outcome whole = feed_whole(entries[i].bytes, entries[i].length, UINT64_MAX);
+		const struct http_request *request = &whole.request;
+
+		if (request->head_length == 0) {
+			drop(&whole);
+			continue;
+		}
+		bodies++;
+		stream(&one_piece, entries[i].bytes, &entries[i].length, 1, 0);
+		if (whole.progress != one_piece.progress ||
+		    (whole.progress == HTTP_REFUSED &&
+		     strcmp(request->reason, one_piece.request.reason) != 0) ||
+		    (whole.progress == HTTP_DONE &&
+		     (request->body_length != one_piece.length ||
+		      memcmp(whole.buffer + request->head_length, one_piece.body,
+		             one_piece.length) != 0)) ||
+		    !streams_agree(entries[i].bytes, entries[i].length)) {
+			diag("%s differs as a stream", entries[i].name);
+			wrong++;
+		}
+		drop(&whole);
+	}
+	cmp_ok((intmax_t)bodies, ">=", 40, "enough of the corpus gets as far as a body");
+	cmp_ok((intmax_t)wrong, "==", 0, "and has the same one as a stream");
+}
+
+/* Asserts what has been made: its body, what is left behind it, and that splits agree. */
+static void streams(enum http_progress progress, const char *body, size_t left, const char *name)
+{
+	bool agree = streams_agree(made.bytes, made.length);
+
+	ok(one_piece.progress == progress && one_piece.length == strlen(body) &&
+	       memcmp(one_piece.body, body, strlen(body)) == 0 &&
+	       (progress == HTTP_REFUSED || one_piece.left == left) && agree,
+	   "%s", name);
+	if (progress == HTTP_DONE)
+		ok(one_piece.request.body_length == strlen(body), "%s: its length", name);
+	made.length = 0;
+}
+
+static void test_streams(void)
+{
+	make_chunked();
+	make("4\r\nab\nc\r\n0003;x=\"y\"\r\nd\ne\r\n0\r\nT: 1\r\n\r\nGET /");
+	streams(HTTP_DONE, "ab\ncd\ne", 5, "chunks, with an extension and a trailer");
+	make_chunked();
+	make("0\r\n\r\nx");
+	streams(HTTP_DONE, "", 1, "no chunks");
+	make_chunked();
+	make("4\r\nab\nc\r\n3");
+	streams(HTTP_MORE, "ab\nc", 1, "chunks that go on");
+	make_chunked();
+	make("4\r\nabcd\r\n2\r\nef\n");
+	streams(HTTP_REFUSED, "abcdef", 0, "what came before bad framing is good");
+	make_chunked();
+	make("4\r\nabcd\r\n2\nef\r\n");
+	streams(HTTP_REFUSED, "abcd", 0, "a bare LF behind a chunk's size");
+	make_chunked();
+	make("2\r\nab\r\n-1\r\n");
+	streams(HTTP_REFUSED, "ab", 0, "a size that is none");
+	make_chunked();
+	make("ffffffffffffffff\r\nabc");
+	streams(HTTP_MORE, "abc", 0, "a chunk of any size");
+	make_chunked();
+	make("1\r\na\r\nffffffffffffffff\r\nabc");
+	streams(HTTP_REFUSED, "a", 0, "but not more than can be counted");
+	make_chunked();
+	make("2\r\nab\r\n0\r\nbad trailer\r\n\r\n");
+	streams(HTTP_REFUSED, "ab", 0, "a trailer that cannot be read");
+
+	make_length("5");
+	make("ab\ncdPOST");
+	streams(HTTP_DONE, "ab\ncd", 4, "a body with a length");
+	make_length("6");
+	make("ab\ncd");
+	streams(HTTP_MORE, "ab\ncd", 0, "one that goes on");
+	make_length("999999999999999999");
+	make("abc");
+	streams(HTTP_MORE, "abc", 0, "one of any length");
+	make_length("0");
+	make("abc");
+	streams(HTTP_DONE, "", 3, "an empty one");
+	make("GET / HTTP/1.1\r\nHost: a\r\n\r\nabc");
+	streams(HTTP_DONE, "", 3, "none");
+}
+
+/*
+ * A body of CHUNKS chunks with one byte and an extension each, fed one by one: EXTENSION bytes
+ * each.  How many were taken before it was refused?
+ */
+static size_t chunks_taken(size_t chunks, size_t extension)
+{
+	struct http_request request;
+	char bytes[512] = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+	size_t length = strlen(bytes);
+	size_t taken = 0;
+
+	http_request_init(&request);
+	if (http_parse_head(&request, bytes, length) != HTTP_DONE)
+		return 0;
+	for (; taken < chunks; taken++) {
+		size_t decoded = 0;
+
+		length = 0;
+		put_string(bytes, &length, "1;");
+		memset(bytes + length, 'a', extension - 1);
+		length += extension - 1;
+		put_string(bytes, &length, "\r\nx\r\n");
+		if (http_body_next(&request, bytes, &length, &decoded) != HTTP_MORE)
+			break;
+		if (decoded != 1 || length != 1 || bytes[0] != 'x')
+			return 0;
+	}
+	return taken;
+}
+
+static void test_stream_extensions(void)
+{
+	cmp_ok((intmax_t)chunks_taken(100000, 2), "==", HTTP_EXTENSIONS_MAX - 1,
+	       "extensions of twice the data end a stream after some time");
+	cmp_ok((intmax_t)chunks_taken(100, 128), "==", HTTP_EXTENSIONS_MAX / 127,
+	       "larger ones sooner");
+	made.length = 0;
+	make_chunked();
+	for (int i = 0; i < 100; i++)
+		make("80;aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n"
+		     "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+		     "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\r\n");
+	make("0\r\n\r\n");
+	stream(&one_piece, made.bytes, &made.length, 1, 0);
+	ok(one_piece.progress == HTTP_DONE && one_piece.length == 12800,
+	   "smaller than the data they may go on");
+	struct outcome held = feed_whole(made.bytes, made.length, UINT64_MAX);
+
+	ok(held.progress == HTTP_REFUSED, "but not in a body that is held");
+	drop(&held);
+	made.length = 0;
+}
+
+/* Calls after the end, and before the first byte, change nothing. */
+static void test_stream_again(void)
+{
+	char bytes[] = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+	               "1\r\na\r\n0\r\n\r\nGET";
+	struct http_request request;
+	char *body;
+	size_t length = 0;
+	size_t decoded = 0;
+
+	http_request_init(&request);
+	http_parse_head(&request, bytes, strlen(bytes));
+	body = bytes + request.head_length;
+	ok(http_body_next(&request, body, &length, &decoded) == HTTP_MORE && decoded == 0,
+	   "no bytes yet");
+	length = strlen(body);
+	ok(http_body_next(&request, body, &length, &decoded) == HTTP_DONE && decoded == 1 &&
+	       length == 4 && memcmp(body, "aGET", 4) == 0,
+	   "the body, and what is behind it");
+	ok(http_body_next(&request, body, &length, &decoded) == HTTP_DONE && decoded == 1 &&
+	       length == 4,
+	   "the end stays the end");
+}
+
 /* ---- the small readers ---- */
 
 static void decodes(const char *source, const char *expected, size_t capacity)
@@ -940,6 +1249,176 @@ static void test_list(void)
 	lists("clo,se", "close", false);
 	lists("c\x4c", "cl", true);
 	lists("\x1b", ";", false);
+}
+
+static const char *tags_of(const char *value)
+{
+	static char text[1024];
+	struct http_etag tags[HTTP_ETAGS_MAX];
+	size_t count;
+	size_t length = 0;
+
+	switch (http_etag_list(value, strlen(value), tags, &count)) {
+	case HTTP_ETAGS_MALFORMED:
+		return "malformed";
+	case HTTP_ETAGS_ANY:
+		return "any";
+	case HTTP_ETAGS_LIST:
+		break;
+	}
+	for (size_t i = 0; i < count; i++) {
+		put_string(text, &length, tags[i].weak ? " W(" : " (");
+		put(text, &length, tags[i].tag, tags[i].length);
+		put_string(text, &length, ")");
+	}
+	text[length] = '\0';
+	return text;
+}
+
+static void test_etags(void)
+{
+	is(tags_of("*"), "any", "any tag");
+	is(tags_of("\"1\""), " (1)", "one tag");
+	is(tags_of("W/\"1\""), " W(1)", "a weak one");
+	is(tags_of("\"\""), " ()", "an empty one");
+	is(tags_of("\"a,b\",W/\"c d\""), "malformed", "no space in a tag");
+	is(tags_of("\"a,b\",W/\"c\\\" , \"\xe9!#\""), " (a,b) W(c\\) (\xe9!#)",
+	   "commas and backslashes in a tag mean themselves");
+	is(tags_of(" ,, \"1\"\t, ,\"2\", "), " (1) (2)", "empty elements are skipped");
+	is(tags_of(""), "malformed", "nothing");
+	is(tags_of(" , "), "malformed", "no tag at all");
+	is(tags_of("1"), "malformed", "no quotes");
+	is(tags_of("\"1"), "malformed", "no closing quote");
+	is(tags_of("1\""), "malformed", "no opening quote");
+	is(tags_of("w/\"1\""), "malformed", "W is case-sensitive");
+	is(tags_of("W/"), "malformed", "weak, and nothing");
+	is(tags_of("W"), "malformed", "half a weakness");
+	is(tags_of("W/ \"1\""), "malformed", "a space behind it");
+	is(tags_of("\"1\" \"2\""), "malformed", "no comma between");
+	is(tags_of("\"1\"\"2\""), "malformed", "nothing between");
+	is(tags_of("\"1\"x"), "malformed", "something behind");
+	is(tags_of("*, \"1\""), "malformed", "* is alone");
+	is(tags_of("\"1\", *"), "malformed", "* is no tag");
+	is(tags_of("\"\x7f\""), "malformed", "DEL in a tag");
+	is(tags_of("\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\",\"8\",\"9\",\"a\",\"b\",\"c\",\"d\","
+	           "\"e\",\"f\",\"g\""),
+	   " (1) (2) (3) (4) (5) (6) (7) (8) (9) (a) (b) (c) (d) (e) (f) (g)",
+	   "HTTP_ETAGS_MAX tags");
+	is(tags_of("\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\",\"8\",\"9\",\"a\",\"b\",\"c\",\"d\","
+	           "\"e\",\"f\",\"g\",\"h\""),
+	   "malformed", "one more");
+}
+
+static void test_etag_versions(void)
+{
+	static const struct {
+		const char *tag;
+		bool version;
+		uint64_t value;
+	} cases[] = {{"1", true, 1},
+	             {"0", true, 0},
+	             {"18446744073709551615", true, UINT64_MAX},
+	             {"18446744073709551616", false, 0},
+	             {"99999999999999999999", false, 0},
+	             {"", false, 0},
+	             {"01", false, 0},
+	             {"-1", false, 0},
+	             {"1 ", false, 0},
+	             {"0x1", false, 0},
+	             {"abc", false, 0}};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct http_etag tag = {cases[i].tag, strlen(cases[i].tag), false};
+		uint64_t version = 0;
+
+		ok(http_etag_version(&tag, &version) == cases[i].version &&
+		       version == cases[i].value,
+		   "the tag \"%s\"", cases[i].tag);
+	}
+	ok(http_etag_names("\"7\", W/\"8\"", 10, 8), "a version among others, weakly");
+	ok(!http_etag_names("\"7\", W/\"8\"", 10, 9), "no other");
+	ok(!http_etag_names("\"18\"", 4, 8), "no part of one");
+	ok(http_etag_names("*", 1, 8), "any version");
+	ok(!http_etag_names("\"8\" oops", 8, 8), "what is malformed names nothing");
+}
+
+static void keys(const char *value, size_t capacity, const char *expected)
+{
+	char target[64];
+	char in_place[64];
+	long length = http_idempotency_key(target, capacity, value, strlen(value));
+	long wanted = expected == NULL ? -1 : (long)strlen(expected);
+
+	ok(length == wanted && (wanted < 0 || memcmp(target, expected, (size_t)wanted) == 0),
+	   "the key %s in %zu bytes", value, capacity);
+	strcpy(in_place, value);
+	ok(http_idempotency_key(in_place, capacity, in_place, strlen(value)) == wanted &&
+	       (wanted < 0 || memcmp(in_place, expected, (size_t)wanted) == 0),
+	   "and in place");
+}
+
+static void test_idempotency_key(void)
+{
+	keys("order-17", 8, "order-17");
+	keys("order-17", 7, NULL);
+	keys("a\"b", 8, "a\"b");
+	keys("a;b=c,d", 8, "a;b=c,d");
+	keys("", 8, NULL);
+	keys("two words", 16, NULL);
+	keys("\xc3\xa9", 8, NULL);
+	keys("a\x7f", 8, NULL);
+	keys("\"order-17\"", 8, "order-17");
+	keys("\"order-17\"", 7, NULL);
+	keys("\"a b\"", 8, "a b");
+	keys("\"a\\\"b\\\\\"", 8, "a\"b\\");
+	keys("\"a\\b\"", 8, NULL);
+	keys("\"\"", 8, NULL);
+	keys("\"", 8, NULL);
+	keys("\"a", 8, NULL);
+	keys("\"a\\", 8, NULL);
+	keys("\"a\";p=1", 16, NULL);
+	keys("\"a\" ", 8, NULL);
+	keys("\"a\"b\"", 8, NULL);
+	keys("\"\xc3\xa9\"", 8, NULL);
+	keys("\"a\tb\"", 8, NULL);
+}
+
+static void accepts(const char *value, unsigned expected)
+{
+	cmp_ok(http_accepts(value, strlen(value), "application/problem+json"), "==", expected,
+	       "the weight in \"%s\"", value);
+}
+
+static void test_accepts(void)
+{
+	accepts("application/problem+json", 1000);
+	accepts("Application/Problem+JSON", 1000);
+	accepts("text/html, application/problem+json", 1000);
+	accepts("text/html ,\tapplication/problem+json ;q=0.5 , */*", 500);
+	accepts("application/problem+json; charset=utf-8; Q=0.25", 250);
+	accepts("application/problem+json;charset=\"a,b\";q=0.125", 125);
+	accepts("text/x;p=\"application/problem+json,\", application/problem+json;q=0.001", 1);
+	accepts("text/x;p=\"\\\", application/problem+json\"", 0);
+	accepts("application/problem+json;q=1", 1000);
+	accepts("application/problem+json;q=1.000", 1000);
+	accepts("application/problem+json;q=0", 0);
+	accepts("application/problem+json;q=0.000", 0);
+	accepts("application/problem+json;q=1.001", 0);
+	accepts("application/problem+json;q=2", 0);
+	accepts("application/problem+json;q=", 0);
+	accepts("application/problem+json;q=0.1234", 0);
+	accepts("application/problem+json;q=0,5", 0);
+	accepts("application/problem+json;q=.5", 0);
+	accepts("application/problem+json;quality=0", 1000);
+	accepts("application/problem+json;", 1000);
+	accepts("", 0);
+	accepts(",", 0);
+	accepts("*/*", 0);
+	accepts("application/*", 0);
+	accepts("application/json", 0);
+	accepts("application/problem+jso", 0);
+	accepts("application/problem+jsons", 0);
+	accepts("xapplication/problem+json", 0);
 }
 
 /* ---- random damage ---- */
@@ -1057,6 +1536,16 @@ static bool damage_round(void)
 	struct outcome split = feed(bytes, ends, 4, BODY_MAX);
 	bool good = sound(&whole) && same_outcome(&whole, &split);
 
+	stream(&one_piece, bytes, &length, 1, 0);
+	stream(&two_pieces, bytes, ends, 4, random_below(8));
+	good = good && same_stream(&one_piece, &two_pieces);
+	/* What is held and what is streamed are the same, until a limit of the whole is met. */
+	if (whole.progress == HTTP_DONE)
+		good = good && one_piece.progress == HTTP_DONE &&
+		       one_piece.length == whole.request.body_length &&
+		       memcmp(one_piece.body, whole.buffer + whole.request.head_length,
+		              one_piece.length) == 0;
+
 	damaged[whole.progress]++;
 	if (!good)
 		diag("from %s, split at %zu, %zu, %zu: %.*s", entry->name, ends[0], ends[1],
@@ -1135,6 +1624,15 @@ int main(void)
 	test_percent_decode();
 	test_query();
 	test_list();
+	test_head_again();
+	test_streamed_corpus();
+	test_streams();
+	test_stream_extensions();
+	test_stream_again();
+	test_etags();
+	test_etag_versions();
+	test_idempotency_key();
+	test_accepts();
 	test_cost();
 	test_damage();
 	for (size_t i = 0; i < entry_count; i++) {

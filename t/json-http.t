@@ -122,17 +122,20 @@ sub accepted_is {
 	my $answer = post($document);
 	my $json = $answer->{json} || {};
 	utf8::encode(my $account = defined $json->{account} ? $json->{account} : '');
+	# Nothing is no change.
+	$version{$name}++ unless $amount == 0;
 	my $good = $answer->{status} == 200
 		&& ($json->{status} || '') eq 'accepted'
 		&& $account eq $name
 		&& (exact($answer, 'balance') // '') eq $sum->bstr
-		&& $json->{version} == ($version{$name} || 0) + 1;
+		&& $json->{version} == $version{$name};
 	$balance{$name} = $sum;
-	$version{$name}++;
 	return ok($good, 'applied: ' . shown($document)) || diag("$answer->{status} $answer->{body}");
 }
 
 my ($refused, $accepted) = cases();
+# Over HTTP an array is several events.
+@$refused = grep { $_->[0] ne 'not_an_object' || $_->[1] !~ /^\s*\[/ } @$refused;
 cmp_ok(@$refused,  '>=', 150, 'enough documents to refuse');
 cmp_ok(@$accepted, '>=', 60,  'and to read');
 
@@ -141,6 +144,7 @@ my $before = untouched();
 refused_is(@$_) for @$refused;
 is(untouched(), $before, 'a refused document creates no account');
 
+accepted_is('a', '1', '{"account":"a","amount":1}');
 accepted_is(@$_) for @$accepted;
 $before = untouched();
 like($before, qr/"balance"/, 'there are balances now');

@@ -16,7 +16,7 @@
 #define REFERENCE_DEEP 16   /* nested brackets */
 
 /* What a value turned out to be. */
-enum kind { KIND_STRING, KIND_NUMBER, KIND_OTHER };
+enum kind { KIND_STRING, KIND_NUMBER, KIND_NULL, KIND_OTHER };
 
 struct value {
 	enum kind kind;
@@ -264,6 +264,7 @@ static bool reference_value(struct reference *r, struct value *value, reference_
 	case 'f':
 		return reference_word(r, "false");
 	case 'n':
+		value->kind = KIND_NULL;
 		return reference_word(r, "null");
 	default:
 		return reference_number(r, value);
@@ -278,6 +279,8 @@ struct verdict {
 	bool spoiled; /* and so is this: a member that no event has */
 	int names;
 	int amounts;
+	int ids;
+	int notes;
 	uint32_t name[REFERENCE_MAX];
 	size_t name_count;
 	int64_t amount;
@@ -298,7 +301,8 @@ static size_t utf8_size(uint32_t point)
 	return point < 0x80 ? 1 : point < 0x800 ? 2 : point < 0x10000 ? 3 : 4;
 }
 
-static bool reference_name(const struct value *value, struct verdict *verdict)
+/* A string without control characters, of LEAST to MOST bytes. */
+static bool reference_words(const struct value *value, size_t least, size_t most)
 {
 	size_t bytes = 0;
 
@@ -311,19 +315,37 @@ static bool reference_name(const struct value *value, struct verdict *verdict)
 			return false;
 		bytes += utf8_size(point);
 	}
+	return bytes >= least && bytes <= most;
+}
+
+static bool reference_name(const struct value *value, struct verdict *verdict)
+{
+	if (!reference_words(value, 1, 100))
+		return false;
 	verdict->name_count = value->count;
 	memcpy(verdict->name, value->points, value->count * sizeof(value->points[0]));
-	return bytes >= 1 && bytes <= 100;
+	return true;
+}
+
+static bool reference_id(const struct value *value)
+{
+	if (value->kind == KIND_NULL)
+		return true;
+	for (size_t i = 0; value->kind == KIND_STRING && i < value->count; i++)
+		if (value->points[i] <= ' ' || value->points[i] > '~')
+			return false;
+	return reference_words(value, 1, 128);
 }
 
 /* Counts downwards, towards INT64_MIN, the longer half. */
 static bool reference_amount(const struct value *value, int64_t *amount)
 {
-	bool negative = value->count > 0 && value->points[0] == '-';
+	bool negative = (value->kind == KIND_STRING || value->kind == KIND_NUMBER) &&
+	                value->count > 0 && value->points[0] == '-';
 	size_t first = negative ? 1 : 0;
 
 	*amount = 0;
-	if (value->kind == KIND_OTHER || value->count == first)
+	if ((value->kind != KIND_STRING && value->kind != KIND_NUMBER) || value->count == first)
 		return false;
 	if (value->points[first] == '0' && value->count > first + 1)
 		return false;
@@ -348,6 +370,12 @@ static void reference_event_member(void *context, const struct value *key,
 	} else if (value_is(key, "amount")) {
 		verdict->amounts++;
 		verdict->spoiled |= !reference_amount(value, &verdict->amount);
+	} else if (value_is(key, "id")) {
+		verdict->ids++;
+		verdict->spoiled |= !reference_id(value);
+	} else if (value_is(key, "note")) {
+		verdict->notes++;
+		verdict->spoiled |= value->kind != KIND_NULL && !reference_words(value, 0, 256);
 	} else {
 		verdict->spoiled = true;
 	}
@@ -360,7 +388,7 @@ static void reference_judge(const char *text, size_t length, struct verdict *ver
 	static struct value value;
 
 	verdict->json = verdict->event = verdict->object = verdict->spoiled = false;
-	verdict->names = verdict->amounts = 0;
+	verdict->names = verdict->amounts = verdict->ids = verdict->notes = 0;
 	if (!reference_load(&r, text, length))
 		return;
 	reference_space(&r);
@@ -370,7 +398,8 @@ static void reference_judge(const char *text, size_t length, struct verdict *ver
 	reference_space(&r);
 	verdict->json = r.points[r.at] == END_OF_TEXT;
 	verdict->event = verdict->json && verdict->object && !verdict->spoiled &&
-	                 verdict->names == 1 && verdict->amounts == 1;
+	                 verdict->names == 1 && verdict->amounts == 1 && verdict->ids <= 1 &&
+	                 verdict->notes <= 1;
 }
 
 #endif

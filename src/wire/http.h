@@ -124,6 +124,16 @@ void http_request_init(struct http_request *request);
 enum http_progress http_parse_head(struct http_request *request, const char *buffer, size_t length);
 
 /*
+ * A client that keeps its connection sends the same head again and again.  LAST is a request that
+ * http_parse_head has read, whose body may have been read since, and HEAD its first byte, where its
+ * head still stands.  If BUFFER[0..LENGTH) begins with the same bytes, *REQUEST becomes what
+ * http_parse_head would make of it, which looks at nothing else: true.  Else false, and *REQUEST is
+ * unchanged.
+ */
+bool http_head_again(struct http_request *request, const struct http_request *last,
+                     const char *head, const char *buffer, size_t length);
+
+/*
  * After http_parse_head: takes the body.  Chunked coding is removed in place:
  * on return BUFFER is head, decoded body, then what has not been looked at yet,
  * and *LENGTH has shrunk accordingly.  HTTP_DONE once the body is complete (at
@@ -136,6 +146,21 @@ enum http_progress http_parse_head(struct http_request *request, const char *buf
  */
 enum http_progress http_parse_body(struct http_request *request, char *buffer, size_t *length,
                                    uint64_t body_max);
+
+/*
+ * After http_parse_head, instead of http_parse_body: a body of any length that is never held
+ * whole.  BYTES[0..*DECODED) is what earlier calls decoded and the caller still holds, 0 at first;
+ * behind it, up to *LENGTH, is what has arrived since (raw).  Decodes all of that in place:
+ * *DECODED grows, *LENGTH shrinks by the framing that was taken out.  The caller takes as many
+ * decoded bytes from the front as it likes between calls, and moves BYTES as it likes. HTTP_MORE:
+ * what is behind *DECODED is the unfinished beginning of a line of framing, at most HTTP_HEAD_MAX
+ * bytes.  HTTP_DONE: the body is complete, what is behind *DECODED is the next request.
+ * HTTP_REFUSED: what is behind *DECODED cannot be read; what is before was good. As strict as
+ * http_parse_body, but without its limits on the whole: chunk extensions may take
+ * HTTP_EXTENSIONS_MAX bytes more than the data.  request->body_length counts what was decoded.
+ */
+enum http_progress http_body_next(struct http_request *request, char *bytes, size_t *length,
+                                  size_t *decoded);
 
 /*
  * Percent-decodes SOURCE[0..LENGTH) into TARGET (CAPACITY bytes; may equal SOURCE;
@@ -155,5 +180,53 @@ long http_query(const char *query, size_t length, const char *name, char *target
 /* Does the comma-separated list VALUE[0..LENGTH) hold TOKEN, ignoring ASCII case (RFC 9110 5.6.1)?
  */
 bool http_list_has(const char *value, size_t length, const char *token);
+
+/* An entity tag (RFC 9110 8.8.3): what is between its quotes, borrowed from the field's value. */
+struct http_etag {
+	const char *tag;
+	size_t length;
+	bool weak;
+};
+
+#define HTTP_ETAGS_MAX 16 /* entity tags of one field; more are malformed */
+
+enum http_etags {
+	HTTP_ETAGS_MALFORMED,
+	HTTP_ETAGS_ANY, /* "*" */
+	HTTP_ETAGS_LIST,
+};
+
+/*
+ * Reads the value of If-Match or If-None-Match (RFC 9110 13.1.1 and 13.1.2): "*", or a list of one
+ * to HTTP_ETAGS_MAX entity tags into TAGS, their number in *COUNT.  Empty elements are skipped
+ * (5.6.1.2).  If-Match compares strongly: a weak tag matches nothing; If-None-Match weakly.
+ */
+enum http_etags http_etag_list(const char *value, size_t length,
+                               struct http_etag tags[HTTP_ETAGS_MAX], size_t *count);
+
+/* Is TAG one that this service makes: a version, in decimal without leading zeros?  Sets *VERSION.
+ * Its weakness is not looked at. */
+bool http_etag_version(const struct http_etag *tag, uint64_t *version);
+
+/*
+ * Does If-None-Match (VALUE) name VERSION, compared weakly?  "*" does.  A malformed value names
+ * nothing: the answer is then what it is without the field.
+ */
+bool http_etag_names(const char *value, size_t length, uint64_t version);
+
+/*
+ * The value of an Idempotency-Key, bare or a quoted string (RFC 8941 3.3.3, without parameters),
+ * into TARGET (CAPACITY bytes; may equal VALUE; not NUL-terminated).  Returns its length, at least
+ * 1, or -1 if it is malformed, empty or does not fit.  Its characters are '!' to '~', and in
+ * quotes space.
+ */
+long http_idempotency_key(char *target, size_t capacity, const char *value, size_t length);
+
+/*
+ * The weight that Accept (VALUE) gives to the media type TYPE ("application/problem+json") by its
+ * name, in thousandths: 1 to 1000; 0 if it is not named, or with "q=0" (RFC 9110 12.5.1).  Ranges
+ * such as "*" name nothing: they mean the answer that is given anyway.
+ */
+unsigned http_accepts(const char *value, size_t length, const char *type);
 
 #endif

@@ -12,6 +12,7 @@ struct chunks {
 	size_t read;
 	size_t end;
 	uint64_t body_max;
+	bool endless; /* what came before is forgotten, its extensions as well */
 };
 
 static enum http_progress refuse_chunk(struct http_request *request, const char *detail)
@@ -87,7 +88,7 @@ static bool extensions_valid(const char *text, size_t length)
 
 /* LINE is a chunk's size and its extensions. */
 static enum http_progress take_size(struct http_request *request, const char *line, size_t length,
-                                    uint64_t body_max)
+                                    const struct chunks *chunks)
 {
 	size_t digits = http_span_of(line, length, HTTP_HEX);
 	uint64_t size = 0;
@@ -101,8 +102,12 @@ static enum http_progress take_size(struct http_request *request, const char *li
 		return refuse_chunk(request, "The body has more than 4 KiB of chunk extensions.");
 	for (size_t i = 0; i < digits; i++)
 		size = size << 4 | http_hex(line[i]);
-	if (request->body_length > body_max || size > body_max - request->body_length)
+	if (request->body_length > chunks->body_max ||
+	    size > chunks->body_max - request->body_length)
 		return refuse_large(request);
+	/* Data pays for extensions: else a body without an end could have none after a while. */
+	if (chunks->endless)
+		request->dropped = size < request->dropped ? request->dropped - (uint32_t)size : 0;
 	request->chunk_left = size;
 	request->state = size > 0 ? HTTP_STATE_CHUNK_DATA : HTTP_STATE_TRAILER;
 	if (size == 0)
@@ -126,7 +131,7 @@ static enum http_progress size_step(struct http_request *request, struct chunks 
 	case HTTP_LINE_WHOLE:
 		break;
 	}
-	if (take_size(request, line, length, chunks->body_max) == HTTP_REFUSED)
+	if (take_size(request, line, length, chunks) == HTTP_REFUSED)
 		return memchr(line, '\n', length) != NULL ? http_refuse_bare(request)
 		                                          : HTTP_REFUSED;
 	request->scanned = 0;
@@ -221,19 +226,29 @@ static enum http_progress step(struct http_request *request, struct chunks *chun
 	}
 }
 
-static enum http_progress take_chunks(struct http_request *request, char *buffer, size_t *length,
-                                      uint64_t body_max)
+/* Takes all that is there and closes the gap that the framing leaves. */
+static enum http_progress take_chunks(struct http_request *request, struct chunks *chunks)
 {
-	size_t start = request->head_length + (size_t)request->body_length;
-	struct chunks chunks = {buffer, start, start, *length, body_max};
 	enum http_progress progress = HTTP_DONE;
 
 	while (progress == HTTP_DONE && request->state != HTTP_STATE_DONE)
-		progress = step(request, &chunks);
-	if (chunks.read != chunks.write) {
-		memmove(buffer + chunks.write, buffer + chunks.read, chunks.end - chunks.read);
-		*length -= chunks.read - chunks.write;
+		progress = step(request, chunks);
+	if (chunks->read != chunks->write) {
+		memmove(chunks->buffer + chunks->write, chunks->buffer + chunks->read,
+		        chunks->end - chunks->read);
+		chunks->end -= chunks->read - chunks->write;
 	}
+	return progress;
+}
+
+static enum http_progress take_body_chunks(struct http_request *request, char *buffer,
+                                           size_t *length, uint64_t body_max)
+{
+	size_t start = request->head_length + (size_t)request->body_length;
+	struct chunks chunks = {buffer, start, start, *length, body_max, false};
+	enum http_progress progress = take_chunks(request, &chunks);
+
+	*length = chunks.end;
 	return progress;
 }
 
@@ -248,6 +263,42 @@ enum http_progress http_parse_body(struct http_request *request, char *buffer, s
 	case HTTP_STATE_LENGTH:
 		return take_length(request, *length, body_max);
 	default:
-		return take_chunks(request, buffer, length, body_max);
+		return take_body_chunks(request, buffer, length, body_max);
+	}
+}
+
+static enum http_progress next_of_length(struct http_request *request, size_t length,
+                                         size_t *decoded)
+{
+	uint64_t left = request->content_length - request->body_length;
+	size_t here = length - *decoded;
+	size_t taken = left < here ? (size_t)left : here;
+
+	*decoded += taken;
+	request->body_length += taken;
+	if (taken < left)
+		return HTTP_MORE;
+	request->state = HTTP_STATE_DONE;
+	return HTTP_DONE;
+}
+
+enum http_progress http_body_next(struct http_request *request, char *bytes, size_t *length,
+                                  size_t *decoded)
+{
+	struct chunks chunks = {bytes, *decoded, *decoded, *length, UINT64_MAX, true};
+	enum http_progress progress;
+
+	switch (request->state) {
+	case HTTP_STATE_REFUSED:
+		return HTTP_REFUSED;
+	case HTTP_STATE_DONE:
+		return HTTP_DONE;
+	case HTTP_STATE_LENGTH:
+		return next_of_length(request, *length, decoded);
+	default:
+		progress = take_chunks(request, &chunks);
+		*decoded = chunks.write;
+		*length = chunks.end;
+		return progress;
 	}
 }

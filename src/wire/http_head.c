@@ -254,6 +254,16 @@ static enum http_progress take_field(struct http_request *request, const char *b
 	return HTTP_DONE;
 }
 
+static void begin_body(struct http_request *request)
+{
+	request->body_length = 0;
+	request->chunk_left = 0;
+	request->dropped = 0;
+	request->fields = 0;
+	request->scanned = 0;
+	request->state = request->chunked ? HTTP_STATE_CHUNK_SIZE : HTTP_STATE_LENGTH;
+}
+
 /* The empty line is there: what only the whole head can tell. */
 static enum http_progress finish_head(struct http_request *request)
 {
@@ -267,8 +277,7 @@ static enum http_progress finish_head(struct http_request *request)
 	request->expect_continue =
 	    request->minor == 1 && body && (request->seen & HTTP_SEEN_EXPECT);
 	request->head_length = request->line + 2;
-	request->fields = 0;
-	request->state = request->chunked ? HTTP_STATE_CHUNK_SIZE : HTTP_STATE_LENGTH;
+	begin_body(request);
 	return HTTP_DONE;
 }
 
@@ -343,4 +352,15 @@ enum http_progress http_parse_head(struct http_request *request, const char *buf
 			return progress;
 	}
 	return request->state == HTTP_STATE_REFUSED ? HTTP_REFUSED : HTTP_DONE;
+}
+
+bool http_head_again(struct http_request *request, const struct http_request *last,
+                     const char *head, const char *buffer, size_t length)
+{
+	if (last->head_length == 0 || length < last->head_length ||
+	    memcmp(head, buffer, last->head_length) != 0)
+		return false;
+	*request = *last;
+	begin_body(request);
+	return true;
 }

@@ -1,12 +1,8 @@
 /*
- * Events out of JSON: the grammar check first, then jsmn to find the tokens, then
- * the meaning of each.
+ * Requests out of JSON: the grammar check first, then jsmn to find the tokens, then one loop over
+ * the keys of an object, driven by the table of the body that it should be.
  */
-#include <string.h>
-
-#include "json.h"
-#include "text.h"
-#include "utf8.h"
+#include "json_parts.h"
 
 #define JSMN_STATIC
 #define JSMN_STRICT
@@ -16,333 +12,390 @@
 #include <jsmn.h>
 #pragma GCC diagnostic pop
 
-/* The longest magnitude whose value surely fits uint64: 2^63 has 19 digits. */
-#define AMOUNT_DIGITS_MAX 19
-
-/* The tokens of an event's members, as found so far. */
-struct members {
-	const jsmntok_t *account; /* the value of "account" or "user" */
-	const jsmntok_t *amount;
-	bool by_user; /* account came as "user" */
+/* What a key says, and where that goes. */
+enum field {
+	FIELD_ACCOUNT,  /* the leg's name */
+	FIELD_TO,       /* the second leg's */
+	FIELD_RECEIVER, /* of a capture: the first leg's, which is there only then */
+	FIELD_DELTA,    /* the leg's amount */
+	FIELD_SUM,      /* over 0: what the first leg loses and the second gets */
+	FIELD_RESERVE,  /* over 0 */
+	FIELD_CAPTURE,  /* 0 or more */
+	FIELD_TTL,
+	FIELD_FLOOR,
+	FIELD_CEILING,
+	FIELD_FROZEN,
+	FIELD_BALANCED,
+	FIELD_LEGS,
+	FIELD_ID,
+	FIELD_NOTE,
+	FIELDS,
 };
 
-/* Starts a refusal: sets REASON and AT and lets DETAIL write into ERROR. */
-static void refuse_begin(struct json_error *error, const char *reason, size_t at,
-                         struct text *detail)
+/* A key of a body.  Two keys of one field are two names of it. */
+struct key {
+	const char *name;
+	enum field field;
+};
+
+#define KEYS_MAX 8
+
+struct body {
+	enum request_kind kind;
+	const char *takes;         /* ends the detail of unknown_key */
+	const char *example;       /* the detail of not_an_object */
+	unsigned required;         /* bits 1 << enum field */
+	bool may_be_empty;         /* no bytes at all are an object without keys */
+	struct key keys[KEYS_MAX]; /* ends with a NULL name; missing and invalid values are told in
+	                              the order of enum field */
+};
+
+#define BIT(field) (1u << (field))
+#define REMEMBERED                                                                                 \
+	{"id", FIELD_ID},                                                                          \
+	{                                                                                          \
+		"note", FIELD_NOTE                                                                 \
+	}
+
+static const struct body event_body = {
+    .kind = REQUEST_EVENT,
+    .takes = "; an event takes account, amount, id and note",
+    .example = "an event is an object: {\"account\":\"alice\",\"amount\":-5}",
+    .required = BIT(FIELD_ACCOUNT) | BIT(FIELD_DELTA),
+    .keys = {
+        {"account", FIELD_ACCOUNT}, {"user", FIELD_ACCOUNT}, {"amount", FIELD_DELTA}, REMEMBERED}};
+
+static const struct body transfer_body = {
+    .kind = REQUEST_TRANSFER,
+    .takes = "; a transfer takes from, to, amount, id and note",
+    .example = "a transfer is an object: {\"from\":\"alice\",\"to\":\"bob\",\"amount\":5}",
+    .required = BIT(FIELD_ACCOUNT) | BIT(FIELD_TO) | BIT(FIELD_SUM),
+    .keys = {{"from", FIELD_ACCOUNT}, {"to", FIELD_TO}, {"amount", FIELD_SUM}, REMEMBERED}};
+
+static const struct body transaction_body = {
+    .kind = REQUEST_TRANSACTION,
+    .takes = "; a transaction takes legs, balanced, id and note",
+    .example = "a transaction is an object: {\"legs\":[{\"account\":\"alice\",\"amount\":-5}]}",
+    .required = BIT(FIELD_LEGS),
+    .keys = {{"legs", FIELD_LEGS}, {"balanced", FIELD_BALANCED}, REMEMBERED}};
+
+static const struct body leg_body = {.takes = "; a leg takes account and amount",
+                                     .required = BIT(FIELD_ACCOUNT) | BIT(FIELD_DELTA),
+                                     .keys = {{"account", FIELD_ACCOUNT}, {"amount", FIELD_DELTA}}};
+
+#define ATTRIBUTES                                                                                 \
+	{"floor", FIELD_FLOOR}, {"ceiling", FIELD_CEILING},                                        \
+	{                                                                                          \
+		"frozen", FIELD_FROZEN                                                             \
+	}
+
+static const struct body create_body = {
+    .kind = REQUEST_CREATE,
+    .takes = "; an account takes account, floor, ceiling, frozen, id and note",
+    .example = "an account is an object: {\"account\":\"alice\",\"floor\":0}",
+    .required = BIT(FIELD_ACCOUNT),
+    .keys = {{"account", FIELD_ACCOUNT}, ATTRIBUTES, REMEMBERED}};
+
+static const struct body replace_body = {
+    .kind = REQUEST_REPLACE,
+    .takes = "; an account takes account, floor, ceiling, frozen, id and note",
+    .example = "an account is an object: {\"floor\":0}",
+    .may_be_empty = true,
+    .keys = {{"account", FIELD_ACCOUNT}, ATTRIBUTES, REMEMBERED}};
+
+static const struct body hold_body = {
+    .kind = REQUEST_HOLD,
+    .takes = "; a hold takes account, amount, ttl, id and note",
+    .example = "a hold is an object: {\"account\":\"alice\",\"amount\":5,\"ttl\":60}",
+    .required = BIT(FIELD_ACCOUNT) | BIT(FIELD_RESERVE) | BIT(FIELD_TTL),
+    .keys = {
+        {"account", FIELD_ACCOUNT}, {"amount", FIELD_RESERVE}, {"ttl", FIELD_TTL}, REMEMBERED}};
+
+static const struct body capture_body = {
+    .kind = REQUEST_CAPTURE,
+    .takes = "; a capture takes amount, to, id and note",
+    .example = "a capture is an object: {\"amount\":5}",
+    .may_be_empty = true,
+    .keys = {{"amount", FIELD_CAPTURE}, {"to", FIELD_RECEIVER}, REMEMBERED}};
+
+static const struct body release_body = {.kind = REQUEST_RELEASE,
+                                         .takes = "; a release takes id and note",
+                                         .example = "a release is an object: {\"id\":\"order-17\"}",
+                                         .may_be_empty = true,
+                                         .keys = {REMEMBERED}};
+
+static const struct body delete_body = {.kind = REQUEST_DELETE,
+                                        .takes = "; a deletion takes id and note",
+                                        .example = "a deletion is an object: {\"id\":\"order-17\"}",
+                                        .may_be_empty = true,
+                                        .keys = {REMEMBERED}};
+
+/* A document whose tokens have been found. */
+struct document {
+	char *text;
+	const jsmntok_t *tokens;
+	int count;
+	struct json_error *error;
+};
+
+/* The members of one object, by field. */
+struct members {
+	const jsmntok_t *value[FIELDS]; /* NULL: not given */
+	const struct key *key[FIELDS];  /* by which name it was */
+};
+
+/* A token's value; once for each token, since that undoes its escapes. */
+static struct json_value value_of(const struct document *document, const jsmntok_t *token)
 {
-	error->reason = reason;
-	error->at = at;
-	text_init(detail, error->detail, sizeof(error->detail) - 1);
+	struct json_value value = {.kind = JSON_NESTED,
+	                           .at = (size_t)token->start,
+	                           .bytes = document->text + token->start,
+	                           .length = (size_t)(token->end - token->start)};
+
+	if (token->type == JSMN_STRING) {
+		value.kind = JSON_STRING;
+		value.length = json_unescape(value.bytes, value.length);
+	} else if (token->type == JSMN_PRIMITIVE) {
+		value.kind = JSON_WORD;
+	}
+	return value;
 }
 
-/* Ends it; always false. */
-static bool refuse_end(struct json_error *error, const struct text *detail)
+static bool is_null(const struct document *document, const jsmntok_t *token)
 {
-	error->detail[detail->length] = '\0';
+	return token->type == JSMN_PRIMITIVE && document->text[token->start] == 'n';
+}
+
+static const struct key *find_key(const struct body *body, const struct json_value *name)
+{
+	for (size_t i = 0; i < KEYS_MAX && body->keys[i].name != NULL; i++) {
+		if (json_value_is(name, body->keys[i].name))
+			return &body->keys[i];
+	}
+	return NULL;
+}
+
+/* Takes note of VALUE under NAME, or refuses the name. */
+static bool take_member(const struct document *document, const struct body *body,
+                        const struct json_value *name, const jsmntok_t *value,
+                        struct members *members)
+{
+	const struct key *key = find_key(body, name);
+
+	if (key == NULL)
+		return json_refuse_key(document->error, "unknown_key", name->at, name,
+		                       " is not known", body->takes);
+	if (members->key[key->field] == key)
+		return json_refuse_key(document->error, "duplicate_key", name->at, name,
+		                       " occurs twice", "");
+	if (members->key[key->field] != NULL)
+		return json_refuse(document->error, "ambiguous_account", name->at,
+		                   "\"user\" is another name of \"account\"; send one of them");
+	members->key[key->field] = key;
+	/* null means: not given.  What is required is not that easily had. */
+	if (!is_null(document, value) || (body->required & BIT(key->field)) != 0)
+		members->value[key->field] = value;
+	return true;
+}
+
+/* The first token behind TOKEN and all that is inside it. */
+static const jsmntok_t *behind(const struct document *document, const jsmntok_t *token)
+{
+	const jsmntok_t *next = token + 1;
+
+	while (next < document->tokens + document->count && next->start < token->end)
+		next++;
+	return next;
+}
+
+/* Finds the members of OBJECT, which begins a body of the kind BODY. */
+static bool find_members(const struct document *document, const struct body *body,
+                         const jsmntok_t *object, struct members *members)
+{
+	const jsmntok_t *end = behind(document, object);
+
+	*members = (struct members){{NULL}, {NULL}};
+	for (const jsmntok_t *key = object + 1; key + 1 < end; key = behind(document, key + 1)) {
+		struct json_value name = value_of(document, key);
+
+		if (!take_member(document, body, &name, key + 1, members))
+			return false;
+	}
+	return true;
+}
+
+/* Two words for each key that somebody requires. */
+static bool refuse_missing(const struct body *body, enum field field, struct json_error *error)
+{
+	const bool to_transfer = body->kind == REQUEST_TRANSFER;
+
+	switch (field) {
+	case FIELD_ACCOUNT:
+		return to_transfer
+		           ? json_refuse(error, "missing_from", 0,
+		                         "\"from\" is missing: the account that pays, a string")
+		           : json_refuse(error, "missing_account", 0,
+		                         "\"account\" is missing: the account's name, a string");
+	case FIELD_TO:
+		return json_refuse(error, "missing_to", 0,
+		                   "\"to\" is missing: the account that is paid, a string");
+	case FIELD_TTL:
+		return json_refuse(error, "missing_ttl", 0,
+		                   "\"ttl\" is missing: the seconds that the hold lasts");
+	case FIELD_LEGS:
+		return json_refuse(error, "missing_legs", 0,
+		                   "\"legs\" is missing: an array of accounts and amounts");
+	case FIELD_DELTA:
+		return json_refuse(error, "missing_amount", 0,
+		                   "\"amount\" is missing: what to add to the balance, an integer");
+	default:
+		return json_refuse(error, "missing_amount", 0,
+		                   "\"amount\" is missing: an integer over 0");
+	}
+}
+
+static bool take_legs(const struct document *document, const jsmntok_t *array,
+                      struct request *request);
+
+/* The floor is read before the ceiling, whatever their order in the document. */
+static bool take_attribute(const struct document *document, enum field field,
+                           const struct json_value *value, struct attributes *attributes)
+{
+	if (field == FIELD_FLOOR)
+		return json_take_limit(value, "invalid_floor", &attributes->floor, document->error);
+	if (!json_take_limit(value, "invalid_ceiling", &attributes->ceiling, document->error))
+		return false;
+	if (attributes->floor > attributes->ceiling)
+		return json_refuse(document->error, "invalid_floor", value->at,
+		                   "the floor is above the ceiling");
+	return true;
+}
+
+static bool take_transfer_to(const struct document *document, const struct json_value *value,
+                             struct request *request)
+{
+	struct words from = request->leg[0].account;
+	struct words *to = &request->leg[1].account;
+
+	if (!json_take_name(value, to, document->error))
+		return false;
+	if (to->length == from.length && memcmp(to->bytes, from.bytes, from.length) == 0)
+		return json_refuse(document->error, "same_account", value->at,
+		                   "\"from\" and \"to\" are the same account");
+	return true;
+}
+
+/* Reads the value TOKEN of FIELD into REQUEST, of whose legs LEG is the one that is being read. */
+static bool take_field(const struct document *document, enum field field, const jsmntok_t *token,
+                       struct request *request, struct leg *leg)
+{
+	struct json_error *error = document->error;
+	struct json_value value;
+
+	if (field == FIELD_LEGS)
+		return take_legs(document, token, request);
+	value = value_of(document, token);
+	switch (field) {
+	case FIELD_ACCOUNT:
+		return json_take_name(&value, &leg->account, error);
+	case FIELD_TO:
+		return take_transfer_to(document, &value, request);
+	case FIELD_RECEIVER:
+		request->legs = 1;
+		return json_take_name(&value, &leg->account, error);
+	case FIELD_DELTA:
+		return json_take_amount(&value, INT64_MIN, &leg->amount, error);
+	case FIELD_SUM:
+		if (!json_take_amount(&value, 1, &request->leg[1].amount, error))
+			return false;
+		request->leg[0].amount = -request->leg[1].amount;
+		return true;
+	case FIELD_RESERVE:
+		return json_take_amount(&value, 1, &leg->amount, error);
+	case FIELD_CAPTURE:
+		request->has_capture = true;
+		return json_take_amount(&value, 0, &request->capture, error);
+	case FIELD_TTL:
+		return json_take_ttl(&value, &request->ttl, error);
+	case FIELD_FLOOR:
+	case FIELD_CEILING:
+		return take_attribute(document, field, &value, &request->attributes);
+	case FIELD_FROZEN:
+		return json_take_frozen(&value, &request->attributes.frozen, error);
+	case FIELD_BALANCED:
+		return json_take_balanced(&value, &request->balanced, error);
+	case FIELD_ID:
+		return json_take_id(&value, &request->id, error);
+	case FIELD_NOTE:
+		return json_take_note(&value, &request->note, error);
+	case FIELD_LEGS:
+	case FIELDS:
+		break;
+	}
 	return false;
 }
 
-/* A refusal whose detail is the constant WHAT; always false. */
-static bool refuse(struct json_error *error, const char *reason, size_t at, const char *what)
+/* Reads the object OBJECT as BODY into REQUEST and its LEG. */
+static bool read_object(const struct document *document, const struct body *body,
+                        const jsmntok_t *object, struct request *request, struct leg *leg)
 {
-	struct text detail;
+	struct members members;
 
-	refuse_begin(error, reason, at, &detail);
-	text_string(&detail, what);
-	return refuse_end(error, &detail);
-}
-
-/* Quotes VALUE in printable ASCII: other bytes as \xNN, at most JSON_QUOTE_MAX of them. */
-static void quote(struct text *out, const char *value, size_t length)
-{
-	static const char hex[] = "0123456789abcdef";
-	size_t shown = length < JSON_QUOTE_MAX ? length : JSON_QUOTE_MAX;
-
-	text_literal(out, "\"");
-	for (size_t i = 0; i < shown; i++) {
-		unsigned char byte = (unsigned char)value[i];
-		char escape[4] = {'\\', 'x', hex[byte >> 4], hex[byte & 15]};
-
-		if (byte == '"' || byte == '\\')
-			text_literal(out, "\\");
-		if (byte >= 0x20 && byte < 0x7f)
-			text_bytes(out, value + i, 1);
-		else
-			text_bytes(out, escape, sizeof(escape));
-	}
-	if (shown < length)
-		text_literal(out, "...");
-	text_literal(out, "\"");
-}
-
-/* The value of four hexadecimal digits that the grammar check has seen. */
-static uint32_t hex_unit(const char *digits)
-{
-	uint32_t unit = 0;
-
-	for (size_t i = 0; i < 4; i++) {
-		uint32_t byte = (unsigned char)digits[i];
-
-		unit = unit * 16 + (byte <= '9' ? byte - '0' : (byte | 0x20) - 'a' + 10);
-	}
-	return unit;
-}
-
-/* Writes CODE as UTF-8 to TARGET (4 bytes); returns its length. */
-static size_t encode(char *target, uint32_t code)
-{
-	static const unsigned char lead[] = {0, 0, 0xc0, 0xe0, 0xf0};
-	size_t length = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
-
-	for (size_t i = length; i-- > 1; code >>= 6)
-		target[i] = (char)(0x80 | (code & 0x3f));
-	target[0] = (char)(lead[length] | code);
-	return length;
-}
-
-/* Undoes the escape at SOURCE into TARGET; *LENGTH is what that wrote.  Returns what it took. */
-static size_t unescape_one(char *target, const char *source, size_t *length)
-{
-	static const char meaning[] = {
-	    ['b'] = '\b', ['f'] = '\f', ['n'] = '\n', ['r'] = '\r', ['t'] = '\t'};
-	unsigned char kind = (unsigned char)source[1];
-	uint32_t code;
-
-	*length = 1;
-	if (kind != 'u') {
-		*target = source[1];
-		if (kind < sizeof(meaning) && meaning[kind] != 0)
-			*target = meaning[kind];
-		return 2;
-	}
-	code = hex_unit(source + 2);
-	if (code < 0xd800 || code > 0xdfff) {
-		*length = encode(target, code);
-		return 6;
-	}
-	code = 0x10000 + ((code - 0xd800) << 10) + (hex_unit(source + 8) - 0xdc00);
-	*length = encode(target, code);
-	return 12;
-}
-
-/*
- * Undoes the escapes of TEXT[0..LENGTH), the inside of a string that the grammar
- * check has passed, in place: no escape is shorter than what it stands for.
- * Returns the new length.
- */
-static size_t unescape(char *text, size_t length)
-{
-	const char *escape = memchr(text, '\\', length);
-	size_t from;
-	size_t to;
-
-	if (escape == NULL)
-		return length;
-	from = to = (size_t)(escape - text);
-	while (from < length) {
-		char bytes[4];
-		size_t count;
-
-		if (text[from] != '\\') {
-			text[to++] = text[from++];
-			continue;
-		}
-		from += unescape_one(bytes, text + from, &count);
-		memcpy(text + to, bytes, count);
-		to += count;
-	}
-	return to;
-}
-
-/* A token's bytes, which its escapes are undone in; its new length. */
-static char *string_of(char *text, const jsmntok_t *token, size_t *length)
-{
-	char *bytes = text + token->start;
-
-	*length = unescape(bytes, (size_t)(token->end - token->start));
-	return bytes;
-}
-
-static bool key_is(const char *key, size_t length, const char *name)
-{
-	return length == strlen(name) && memcmp(key, name, length) == 0;
-}
-
-static bool refuse_unknown_key(struct json_error *error, size_t at, const char *key, size_t length)
-{
-	struct text detail;
-
-	refuse_begin(error, "unknown_key", at, &detail);
-	text_literal(&detail, "the key ");
-	quote(&detail, key, length);
-	text_literal(&detail, " is not known; send \"account\" and \"amount\"");
-	return refuse_end(error, &detail);
-}
-
-static bool refuse_duplicate_key(struct json_error *error, size_t at, const char *key,
-                                 size_t length)
-{
-	struct text detail;
-
-	refuse_begin(error, "duplicate_key", at, &detail);
-	text_literal(&detail, "the key ");
-	quote(&detail, key, length);
-	text_literal(&detail, " occurs twice");
-	return refuse_end(error, &detail);
-}
-
-/* Takes note of VALUE under KEY, or refuses the key. */
-static bool take_member(char *text, const jsmntok_t *key, const jsmntok_t *value,
-                        struct members *members, struct json_error *error)
-{
-	size_t at = (size_t)key->start;
-	size_t length;
-	const char *name = string_of(text, key, &length);
-	bool user = key_is(name, length, "user");
-
-	if (user || key_is(name, length, "account")) {
-		if (members->account != NULL && members->by_user == user)
-			return refuse_duplicate_key(error, at, name, length);
-		if (members->account != NULL)
-			return refuse(error, "ambiguous_account", at,
-			              "\"user\" is another name of \"account\"; send one of them");
-		members->account = value;
-		members->by_user = user;
-		return true;
-	}
-	if (!key_is(name, length, "amount"))
-		return refuse_unknown_key(error, at, name, length);
-	if (members->amount != NULL)
-		return refuse_duplicate_key(error, at, name, length);
-	members->amount = value;
-	return true;
-}
-
-/* Finds the members of the object TOKENS[0], of COUNT tokens. */
-static bool find_members(char *text, const jsmntok_t *tokens, int count, struct members *members,
-                         struct json_error *error)
-{
-	int i = 1;
-
-	while (i + 1 < count) {
-		const jsmntok_t *key = &tokens[i];
-		const jsmntok_t *value = &tokens[i + 1];
-
-		if (!take_member(text, key, value, members, error))
-			return false;
-		/* What is inside the value is nobody's here: its type will be refused. */
-		for (i += 2; i < count && tokens[i].start < value->end; i++)
-			;
-	}
-	return true;
-}
-
-static bool check_present(const struct members *members, struct json_error *error)
-{
-	if (members->account == NULL)
-		return refuse(error, "missing_account", 0,
-		              "\"account\" is missing: the account's name, a string");
-	if (members->amount == NULL)
-		return refuse(error, "missing_amount", 0,
-		              "\"amount\" is missing: what to add to the balance, an integer");
-	return true;
-}
-
-/* U+0000 to U+001F and U+007F to U+009F, the latter two bytes long from U+0080 on. */
-static bool is_control(const unsigned char *character)
-{
-	return character[0] < 0x20 || character[0] == 0x7f ||
-	       (character[0] == 0xc2 && character[1] < 0xa0);
-}
-
-bool json_account_name_valid(const char *name, size_t length)
-{
-	const unsigned char *bytes = (const unsigned char *)name;
-	size_t i = 0;
-
-	if (length == 0 || length > ACCOUNT_NAME_MAX)
+	if (!find_members(document, body, object, &members))
 		return false;
-	while (i < length) {
-		size_t taken = utf8_length(bytes + i, length - i);
-
-		if (taken == 0 || is_control(bytes + i))
+	for (enum field i = 0; i < FIELDS; i++) {
+		if ((body->required & BIT(i)) != 0 && members.value[i] == NULL)
+			return refuse_missing(body, i, document->error);
+	}
+	for (enum field i = 0; i < FIELDS; i++) {
+		if (members.value[i] != NULL &&
+		    !take_field(document, i, members.value[i], request, leg))
 			return false;
-		i += taken;
 	}
 	return true;
 }
 
-#define TEXT_OF(number)  TEXT_OF_(number)
-#define TEXT_OF_(number) #number
+static bool is_repeated(const struct request *request, const struct leg *leg)
+{
+	for (const struct leg *other = request->leg; other < leg; other++) {
+		if (other->account.length == leg->account.length &&
+		    memcmp(other->account.bytes, leg->account.bytes, leg->account.length) == 0)
+			return true;
+	}
+	return false;
+}
 
-static bool read_account(char *text, const jsmntok_t *token, struct event *event,
-                         struct json_error *error)
+static bool take_leg(const struct document *document, const jsmntok_t *token,
+                     struct request *request, struct leg *leg)
 {
 	size_t at = (size_t)token->start;
-	size_t length;
-	const char *name;
 
-	if (token->type != JSMN_STRING)
-		return refuse(error, "invalid_account", at, "the account's name must be a string");
-	name = string_of(text, token, &length);
-	if (length == 0)
-		return refuse(error, "invalid_account", at, "the account's name is empty");
-	if (length > ACCOUNT_NAME_MAX)
-		return refuse(error, "invalid_account", at,
-		              "the account's name is longer than " TEXT_OF(
-		                  ACCOUNT_NAME_MAX) " bytes of UTF-8");
-	if (!json_account_name_valid(name, length))
-		return refuse(error, "invalid_account", at,
-		              "the account's name holds a control character");
-	event->account = name;
-	event->account_length = (uint32_t)length;
+	if (token->type != JSMN_OBJECT)
+		return json_refuse(document->error, "invalid_legs", at,
+		                   "a leg is an object: {\"account\":\"alice\",\"amount\":-5}");
+	*leg = (struct leg){{NULL, 0}, 0};
+	if (!read_object(document, &leg_body, token, request, leg))
+		return false;
+	if (is_repeated(request, leg))
+		return json_refuse(document->error, "duplicate_account", at,
+		                   "the account has a leg already");
 	return true;
 }
 
-/* How far DIGITS[0..LENGTH) is an integer as JSON writes it. */
-enum integer { INTEGER_EXACT, INTEGER_TOO_LARGE, INTEGER_NONE };
-
-static enum integer read_integer(const char *digits, size_t length, int64_t *value)
+static bool take_legs(const struct document *document, const jsmntok_t *array,
+                      struct request *request)
 {
-	bool negative = length > 0 && digits[0] == '-';
-	uint64_t limit = (uint64_t)INT64_MAX + (negative ? 1 : 0);
-	uint64_t magnitude = 0;
+	const jsmntok_t *end = behind(document, array);
 
-	digits += negative;
-	length -= negative;
-	if (length == 0 || (length > 1 && digits[0] == '0'))
-		return INTEGER_NONE;
-	for (size_t i = 0; i < length; i++) {
-		if (digits[i] < '0' || digits[i] > '9')
-			return INTEGER_NONE;
-		if (i < AMOUNT_DIGITS_MAX)
-			magnitude = magnitude * 10 + (uint64_t)(digits[i] - '0');
+	if (array->type != JSMN_ARRAY || array->size < 1 || array->size > LEGS_MAX)
+		return json_refuse(document->error, "invalid_legs", (size_t)array->start,
+		                   "legs must be an array of 1 to " JSON_TEXT_OF(
+		                       LEGS_MAX) " objects with account and amount");
+	for (const jsmntok_t *token = array + 1; token < end; token = behind(document, token)) {
+		if (!take_leg(document, token, request, &request->leg[request->legs]))
+			return json_refuse_leg(document->error, request->legs);
+		request->legs++;
 	}
-	if (length > AMOUNT_DIGITS_MAX || magnitude > limit)
-		return INTEGER_TOO_LARGE;
-	/* INT64_MIN by way of unsigned: its magnitude does not exist as int64. */
-	*value = negative ? (int64_t)(0 - magnitude) : (int64_t)magnitude;
-	return INTEGER_EXACT;
-}
-
-static bool read_amount(char *text, const jsmntok_t *token, struct event *event,
-                        struct json_error *error)
-{
-	size_t at = (size_t)token->start;
-	enum integer integer = INTEGER_NONE;
-	size_t length;
-
-	if (token->type == JSMN_STRING || token->type == JSMN_PRIMITIVE) {
-		const char *digits = string_of(text, token, &length);
-
-		integer = read_integer(digits, length, &event->amount);
-	}
-	if (integer == INTEGER_TOO_LARGE)
-		return refuse(error, "invalid_amount", at,
-		              "the amount is outside -9223372036854775808 to 9223372036854775807");
-	if (integer == INTEGER_NONE)
-		return refuse(error, "invalid_amount", at,
-		              "the amount must be an integer, without fraction or exponent");
 	return true;
 }
 
@@ -355,30 +408,128 @@ static bool is_object(const char *text, size_t length)
 	return i < length && text[i] == '{';
 }
 
-bool json_read_event(char *text, size_t length, struct event *event, struct json_error *error)
+/* Reads TEXT as BODY into *REQUEST, which has been begun. */
+static bool read_document(const struct body *body, char *text, size_t length,
+                          struct request *request, struct json_error *error)
 {
 	jsmntok_t tokens[JSON_TOKENS_MAX];
-	struct members members = {0};
+	struct document document = {text, tokens, 0, error};
 	jsmn_parser parser;
-	int count;
 
+	if (length == 0 && body->may_be_empty)
+		return true;
 	if (length > JSON_LENGTH_MAX)
-		return refuse(error, "invalid_json", 0,
-		              "the document is longer than 2147483647 bytes");
+		return json_refuse(error, "invalid_json", 0,
+		                   "the document is longer than 2147483647 bytes");
 	if (!json_check(text, length, error))
 		return false;
 	if (!is_object(text, length))
-		return refuse(error, "not_an_object", 0,
-		              "an event is an object: {\"account\":\"alice\",\"amount\":-5}");
+		return json_refuse(error, "not_an_object", 0, body->example);
 	jsmn_init(&parser);
-	count = jsmn_parse(&parser, text, length, tokens, JSON_TOKENS_MAX);
-	if (count < 0)
-		return refuse(
+	document.count = jsmn_parse(&parser, text, length, tokens, JSON_TOKENS_MAX);
+	if (document.count < 0)
+		return json_refuse(
 		    error, "invalid_json", parser.pos,
-		    "the document holds more than " TEXT_OF(
-		        JSON_TOKENS_MAX) " values and keys; an event is one small object");
-	return find_members(text, tokens, count, &members, error) &&
-	       check_present(&members, error) &&
-	       read_account(text, members.account, event, error) &&
-	       read_amount(text, members.amount, event, error);
+		    "the document holds more than " JSON_TEXT_OF(
+		        JSON_TOKENS_MAX) " values and keys; it should be one small object");
+	return read_object(&document, body, tokens, request, &request->leg[0]);
+}
+
+static bool read_body(const struct body *body, char *text, size_t length, struct request *request,
+                      struct json_error *error)
+{
+	json_request_begin(request, body->kind);
+	return read_document(body, text, length, request, error);
+}
+
+bool json_read_event(char *text, size_t length, struct request *request, struct json_error *error)
+{
+	if (json_flat_event(text, length, request))
+		return true;
+	if (!read_body(&event_body, text, length, request, error))
+		return false;
+	request->legs = 1;
+	return true;
+}
+
+bool json_read_transfer(char *text, size_t length, struct request *request,
+                        struct json_error *error)
+{
+	if (!read_body(&transfer_body, text, length, request, error))
+		return false;
+	request->legs = 2;
+	return true;
+}
+
+bool json_read_transaction(char *text, size_t length, struct request *request,
+                           struct json_error *error)
+{
+	return read_body(&transaction_body, text, length, request, error);
+}
+
+static bool read_account(const struct body *body, char *text, size_t length,
+                         struct request *request, struct json_error *error)
+{
+	json_request_begin(request, body->kind);
+	request->attributes = (struct attributes){FLOOR_NONE, CEILING_NONE, FROZEN_NONE};
+	if (!read_document(body, text, length, request, error))
+		return false;
+	request->legs = 1;
+	return true;
+}
+
+bool json_read_create(char *text, size_t length, struct request *request, struct json_error *error)
+{
+	return read_account(&create_body, text, length, request, error);
+}
+
+bool json_read_replace(char *text, size_t length, struct words name, struct request *request,
+                       struct json_error *error)
+{
+	struct words *account = &request->leg[0].account;
+
+	if (!read_account(&replace_body, text, length, request, error))
+		return false;
+	if (account->length > 0 && (account->length != name.length ||
+	                            memcmp(account->bytes, name.bytes, name.length) != 0))
+		return json_refuse(error, "account_differs", 0,
+		                   "\"account\" is not the account that the path names");
+	*account = name;
+	return true;
+}
+
+bool json_read_hold(char *text, size_t length, struct request *request, struct json_error *error)
+{
+	if (!read_body(&hold_body, text, length, request, error))
+		return false;
+	request->legs = 1;
+	return true;
+}
+
+bool json_read_capture(char *text, size_t length, struct words hold, struct request *request,
+                       struct json_error *error)
+{
+	if (!read_body(&capture_body, text, length, request, error))
+		return false;
+	request->hold = hold;
+	return true;
+}
+
+bool json_read_release(char *text, size_t length, struct words hold, struct request *request,
+                       struct json_error *error)
+{
+	if (!read_body(&release_body, text, length, request, error))
+		return false;
+	request->hold = hold;
+	return true;
+}
+
+bool json_read_delete(char *text, size_t length, struct words name, struct request *request,
+                      struct json_error *error)
+{
+	if (!read_body(&delete_body, text, length, request, error))
+		return false;
+	request->legs = 1;
+	request->leg[0].account = name;
+	return true;
 }

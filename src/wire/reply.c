@@ -4,20 +4,45 @@
  */
 #include <assert.h>
 
-#include "reply.h"
+#include "reply_parts.h"
 
-/* The longest body is an error's: a reason and a detail of quotes double when escaped. */
-#define BODY_MAX (2 * (REPLY_REASON_MAX + REPLY_DETAIL_MAX) + 64)
-#define HEAD_MAX 256 /* of a shape: the longest status line and every field that a shape writes */
+#define BODY_MAX REPLY_REFUSAL_MAX
 
-static_assert(BODY_MAX + HEAD_MAX <= REPLY_SHAPE_MAX, "a shape fits what its callers reserve");
-static_assert(2 * ACCOUNT_NAME_MAX + 256 <= BODY_MAX, "an account's body is no longer");
-
-/* 253402300799 is 9999-12-31T23:59:59Z, the last second that four digits of year can say. */
-#define LAST_SECOND UINT64_C(253402300799)
+/* Every status that we answer with, and its phrase (RFC 9110 15, RFC 4918 11, RFC 6585). */
+#define STATUSES(STATUS)                                                                           \
+	STATUS(200, "OK")                                                                          \
+	STATUS(201, "Created")                                                                     \
+	STATUS(204, "No Content")                                                                  \
+	STATUS(304, "Not Modified")                                                                \
+	STATUS(400, "Bad Request")                                                                 \
+	STATUS(401, "Unauthorized")                                                                \
+	STATUS(402, "Payment Required")                                                            \
+	STATUS(403, "Forbidden")                                                                   \
+	STATUS(404, "Not Found")                                                                   \
+	STATUS(405, "Method Not Allowed")                                                          \
+	STATUS(408, "Request Timeout")                                                             \
+	STATUS(409, "Conflict")                                                                    \
+	STATUS(410, "Gone")                                                                        \
+	STATUS(411, "Length Required")                                                             \
+	STATUS(412, "Precondition Failed")                                                         \
+	STATUS(413, "Content Too Large")                                                           \
+	STATUS(414, "URI Too Long")                                                                \
+	STATUS(415, "Unsupported Media Type")                                                      \
+	STATUS(417, "Expectation Failed")                                                          \
+	STATUS(422, "Unprocessable Content")                                                       \
+	STATUS(423, "Locked")                                                                      \
+	STATUS(429, "Too Many Requests")                                                           \
+	STATUS(431, "Request Header Fields Too Large")                                             \
+	STATUS(501, "Not Implemented")                                                             \
+	STATUS(503, "Service Unavailable")                                                         \
+	STATUS(505, "HTTP Version Not Supported")                                                  \
+	STATUS(507, "Insufficient Storage")
+#define STATUS_OTHER 500
+#define PHRASE_OTHER "Internal Server Error"
 
 /* With the field that follows in every answer, so that one copy writes both. */
-#define LINE(status, phrase) "HTTP/1.1 " #status " " phrase "\r\nServer: tallyd\r\nDate: "
+#define LINE(status, phrase)    "HTTP/1.1 " #status " " phrase "\r\nServer: tallyd\r\nDate: "
+#define LINE_OF(status, phrase) LINE(status, phrase)
 
 static void status_line(struct text *out, unsigned status)
 {
@@ -25,37 +50,26 @@ static void status_line(struct text *out, unsigned status)
 #define STATUS(status, phrase)                                                                     \
 	case status:                                                                               \
 		text_literal(out, LINE(status, phrase));                                           \
-		return
-		STATUS(200, "OK");
-		STATUS(204, "No Content");
-		STATUS(304, "Not Modified");
-		STATUS(400, "Bad Request");
-		STATUS(401, "Unauthorized");
-		STATUS(402, "Payment Required");
-		STATUS(403, "Forbidden");
-		STATUS(404, "Not Found");
-		STATUS(405, "Method Not Allowed");
-		STATUS(408, "Request Timeout");
-		STATUS(409, "Conflict");
-		STATUS(410, "Gone");
-		STATUS(411, "Length Required");
-		STATUS(412, "Precondition Failed");
-		STATUS(413, "Content Too Large");
-		STATUS(414, "URI Too Long");
-		STATUS(415, "Unsupported Media Type");
-		STATUS(417, "Expectation Failed");
-		STATUS(422, "Unprocessable Content");
-		STATUS(423, "Locked");
-		STATUS(429, "Too Many Requests");
-		STATUS(431, "Request Header Fields Too Large");
-		STATUS(501, "Not Implemented");
-		STATUS(503, "Service Unavailable");
-		STATUS(505, "HTTP Version Not Supported");
-		STATUS(507, "Insufficient Storage");
+		return;
+		STATUSES(STATUS)
 #undef STATUS
 	default:
-		text_literal(out, LINE(500, "Internal Server Error"));
-		return;
+		text_literal(out, LINE_OF(STATUS_OTHER, PHRASE_OTHER));
+	}
+}
+
+/* The phrase of *STATUS, which becomes 500 if it is not ours. */
+static const char *phrase_of(unsigned *status)
+{
+	switch (*status) {
+#define STATUS(status, phrase)                                                                     \
+	case status:                                                                               \
+		return phrase;
+		STATUSES(STATUS)
+#undef STATUS
+	default:
+		*status = STATUS_OTHER;
+		return PHRASE_OTHER;
 	}
 }
 
@@ -88,26 +102,50 @@ static bool has_body(const struct reply *reply)
 	return reply->status != 204 && reply->status != 304;
 }
 
+/* What a page of ORIGIN may do with the answer (Fetch 3.2.3); the answer depends on who asks. */
+static void sharing(struct text *out, const char *origin)
+{
+	text_literal(out, "Access-Control-Allow-Origin: ");
+	field_value(out, origin);
+	text_literal(out, "\r\nVary: Origin\r\nAccess-Control-Expose-Headers: ETag, Location, "
+	                  "Retry-After, Idempotent-Replayed\r\n");
+}
+
+/* The fields that follow those of the content, and the empty line. */
+static void finish_head(struct text *out, const struct reply_frame *frame,
+                        const struct reply_field *extra)
+{
+	text_literal(out, "\r\n");
+	if (frame->connection == REPLY_CLOSE)
+		text_literal(out, "Connection: close\r\n");
+	else if (frame->connection == REPLY_KEEP_ALIVE)
+		text_literal(out, "Connection: keep-alive\r\n");
+	if (frame->origin != NULL)
+		sharing(out, frame->origin);
+	else if (frame->varies)
+		text_literal(out, "Vary: Origin\r\n");
+	fields(out, extra);
+	text_literal(out, "\r\n");
+}
+
+static void content_type(struct text *out, const char *type)
+{
+	text_literal(out, "\r\nContent-Type: ");
+	text_string(out, type);
+}
+
 void reply_head(struct text *out, const struct reply_frame *frame, const struct reply *reply)
 {
 	status_line(out, reply->status);
 	text_bytes(out, frame->date, REPLY_DATE_LENGTH);
 	/* Neither belongs to an answer without content (RFC 9110 8.6, 15.4.5). */
 	if (has_body(reply)) {
-		if (reply->content_type != NULL) {
-			text_literal(out, "\r\nContent-Type: ");
-			text_string(out, reply->content_type);
-		}
+		if (reply->content_type != NULL)
+			content_type(out, reply->content_type);
 		text_literal(out, "\r\nContent-Length: ");
 		text_unsigned(out, reply->body_length);
 	}
-	text_literal(out, "\r\n");
-	if (frame->connection == REPLY_CLOSE)
-		text_literal(out, "Connection: close\r\n");
-	else if (frame->connection == REPLY_KEEP_ALIVE)
-		text_literal(out, "Connection: keep-alive\r\n");
-	fields(out, reply->fields);
-	text_literal(out, "\r\n");
+	finish_head(out, frame, reply->fields);
 }
 
 void reply_write(struct text *out, const struct reply_frame *frame, const struct reply *reply)
@@ -122,9 +160,8 @@ void reply_continue(struct text *out)
 	text_literal(out, "HTTP/1.1 100 Continue\r\n\r\n");
 }
 
-/* Writes BODY, a shape's JSON, as the answer with STATUS. */
-static void shape(struct text *out, const struct reply_frame *frame, unsigned status,
-                  const struct text *body, const struct reply_field *extra)
+void reply_shape(struct text *out, const struct reply_frame *frame, unsigned status,
+                 const struct text *body, const struct reply_field *extra)
 {
 	assert(!body->full);
 	reply_write(out, frame,
@@ -133,31 +170,6 @@ static void shape(struct text *out, const struct reply_frame *frame, unsigned st
 	                            .body = body->bytes,
 	                            .body_length = body->length,
 	                            .fields = extra});
-}
-
-void reply_accepted_object(struct text *out, const struct event *event, const struct result *result)
-{
-	text_literal(out, "{\"status\":\"accepted\",\"account\":");
-	text_json_string(out, event->account, event->account_length);
-	text_literal(out, ",\"balance\":");
-	text_signed(out, result->balance);
-	text_literal(out, ",\"version\":");
-	text_unsigned(out, result->version);
-	/* A string: an LSN outgrows the 2^53 that many readers of JSON hold exactly. */
-	text_literal(out, ",\"lsn\":\"");
-	text_unsigned(out, result->lsn);
-	text_literal(out, "\"}");
-}
-
-void reply_accepted(struct text *out, const struct reply_frame *frame, const struct event *event,
-                    const struct result *result)
-{
-	char scratch[BODY_MAX];
-	struct text body;
-
-	text_init(&body, scratch, sizeof(scratch));
-	reply_accepted_object(&body, event, result);
-	shape(out, frame, 200, &body, NULL);
 }
 
 /* Appends STRING as a JSON string, cut to MAX bytes, in printable ASCII. */
@@ -171,184 +183,162 @@ static void ascii_string(struct text *out, const char *string, size_t max)
 	text_json_string(out, ascii, length);
 }
 
-/* Appends ,"reason":REASON,"detail":DETAIL} to BODY. */
-static void reason_and_detail(struct text *body, const char *reason, const char *detail)
+void reply_plain_begin(struct text *body, const char *status, const char *reason,
+                       const char *detail)
 {
-	text_literal(body, ",\"reason\":");
+	text_literal(body, "{\"status\":\"");
+	text_string(body, status);
+	text_literal(body, "\",\"reason\":");
 	ascii_string(body, reason, REPLY_REASON_MAX);
 	text_literal(body, ",\"detail\":");
 	ascii_string(body, detail, REPLY_DETAIL_MAX);
+}
+
+/* RFC 9457 3: the members that it names, and the reason as one of ours. */
+static void problem_begin(struct text *body, unsigned status, const char *reason,
+                          const char *detail)
+{
+	const char *phrase = phrase_of(&status);
+
+	text_literal(body, "{\"type\":\"about:blank\",\"title\":\"");
+	text_string(body, phrase);
+	text_literal(body, "\",\"status\":");
+	text_unsigned(body, status);
+	text_literal(body, ",\"detail\":");
+	ascii_string(body, detail, REPLY_DETAIL_MAX);
+	text_literal(body, ",\"reason\":");
+	ascii_string(body, reason, REPLY_REASON_MAX);
+}
+
+void reply_refusal_begin(struct text *body, const struct reply_frame *frame,
+                         const struct reply_refusal *refusal)
+{
+	if (frame->problem)
+		problem_begin(body, refusal->status, refusal->reason, refusal->detail);
+	else
+		reply_plain_begin(body, refusal->rejected ? "rejected" : "error", refusal->reason,
+		                  refusal->detail);
+}
+
+void reply_refusal_end(struct text *out, const struct reply_frame *frame,
+                       const struct reply_refusal *refusal, struct text *body,
+                       const struct reply_field *extra)
+{
 	text_literal(body, "}");
+	assert(!body->full);
+	reply_write(out, frame,
+	            &(struct reply){.status = refusal->status,
+	                            .content_type = frame->problem ? REPLY_PROBLEM : REPLY_JSON,
+	                            .body = body->bytes,
+	                            .body_length = body->length,
+	                            .fields = extra});
 }
 
 void reply_error(struct text *out, const struct reply_frame *frame, unsigned status,
                  const char *reason, const char *detail, const struct reply_field *extra)
 {
+	const struct reply_refusal refusal = {.status = status, .reason = reason, .detail = detail};
 	char scratch[BODY_MAX];
 	struct text body;
 
 	text_init(&body, scratch, sizeof(scratch));
-	text_literal(&body, "{\"status\":\"error\"");
-	reason_and_detail(&body, reason, detail);
-	shape(out, frame, status, &body, extra);
+	reply_refusal_begin(&body, frame, &refusal);
+	reply_refusal_end(out, frame, &refusal, &body, extra);
+}
+
+const char *reply_seconds(char digits[TEXT_DECIMAL_MAX + 1], unsigned seconds)
+{
+	struct text text;
+
+	text_init(&text, digits, TEXT_DECIMAL_MAX + 1);
+	text_unsigned(&text, seconds);
+	text_bytes(&text, "", 1);
+	return digits;
 }
 
 void reply_rejected(struct text *out, const struct reply_frame *frame, unsigned status,
                     const char *reason, const char *detail, unsigned retry_after)
 {
-	char scratch[BODY_MAX];
+	const struct reply_refusal refusal = {
+	    .status = status, .rejected = true, .reason = reason, .detail = detail};
 	char seconds[TEXT_DECIMAL_MAX + 1];
+	const struct reply_field extra[] = {{"Retry-After", reply_seconds(seconds, retry_after)},
+	                                    {NULL, NULL}};
+	char scratch[BODY_MAX];
 	struct text body;
-	struct text digits;
-	const struct reply_field extra[] = {{"Retry-After", seconds}, {NULL, NULL}};
 
-	text_init(&digits, seconds, sizeof(seconds));
-	text_unsigned(&digits, retry_after);
-	text_bytes(&digits, "", 1);
 	text_init(&body, scratch, sizeof(scratch));
-	text_literal(&body, "{\"status\":\"rejected\"");
-	reason_and_detail(&body, reason, detail);
-	shape(out, frame, status, &body, retry_after > 0 ? extra : NULL);
+	reply_refusal_begin(&body, frame, &refusal);
+	reply_refusal_end(out, frame, &refusal, &body, retry_after > 0 ? extra : NULL);
 }
 
-/* Formats the strong ETag of VERSION, NUL-terminated, into TAG. */
-static void etag(char tag[TEXT_DECIMAL_MAX + 3], uint64_t version)
+void reply_error_object(struct text *out, const char *reason, const char *detail)
+{
+	reply_plain_begin(out, "error", reason, detail);
+	text_literal(out, "}");
+}
+
+const char *reply_etag(char tag[REPLY_ETAG_MAX], uint64_t version)
 {
 	struct text text;
 
-	text_init(&text, tag, TEXT_DECIMAL_MAX + 3);
+	text_init(&text, tag, REPLY_ETAG_MAX);
 	text_literal(&text, "\"");
 	text_unsigned(&text, version);
 	text_bytes(&text, "\"", 2); /* with its NUL */
-}
-
-void reply_account(struct text *out, const struct reply_frame *frame, const char *name,
-                   size_t length, const struct account_view *view)
-{
-	char scratch[BODY_MAX];
-	char tag[TEXT_DECIMAL_MAX + 3];
-	struct text body;
-	const struct reply_field extra[] = {{"ETag", tag}, {NULL, NULL}};
-
-	etag(tag, view->version);
-	text_init(&body, scratch, sizeof(scratch));
-	text_literal(&body, "{\"account\":");
-	text_json_string(&body, name, length);
-	text_literal(&body, ",\"balance\":");
-	text_signed(&body, view->balance);
-	text_literal(&body, ",\"held\":");
-	text_signed(&body, view->held);
-	text_literal(&body, ",\"version\":");
-	text_unsigned(&body, view->version);
-	text_literal(&body, ",\"created\":\"");
-	reply_time(&body, view->created_us);
-	text_literal(&body, "\",\"updated\":\"");
-	reply_time(&body, view->updated_us);
-	text_literal(&body, "\"}");
-	shape(out, frame, 200, &body, extra);
+	return tag;
 }
 
 void reply_not_modified(struct text *out, const struct reply_frame *frame, uint64_t version)
 {
-	char tag[TEXT_DECIMAL_MAX + 3];
-	const struct reply_field extra[] = {{"ETag", tag}, {NULL, NULL}};
+	char tag[REPLY_ETAG_MAX];
+	const struct reply_field extra[] = {{"ETag", reply_etag(tag, version)}, {NULL, NULL}};
 
-	etag(tag, version);
 	reply_write(out, frame, &(struct reply){.status = 304, .fields = extra});
 }
 
-/* A moment taken apart, UTC, proleptic Gregorian. */
-struct moment {
-	unsigned year, month, day;     /* 1970.., 1..12, 1..31 */
-	unsigned hour, minute, second; /* no leap seconds, as in Unix time */
-	unsigned weekday;              /* 0: Sunday */
-};
+/* --- answers in pieces --- */
 
-/*
- * Takes SECONDS since 1970 apart.  Own arithmetic, not gmtime_r: that one takes a
- * lock and looks at the time zone's environment.  Counts in years that begin in March, so that
- * the leap day comes last, in eras of 400 years with 146097 days each.
- */
-static struct moment moment_of(uint64_t seconds)
+void reply_stream_head(struct text *out, const struct reply_frame *frame, const char *type,
+                       bool chunked)
 {
-	if (seconds > LAST_SECOND)
-		seconds = LAST_SECOND;
-
-	uint32_t days = (uint32_t)(seconds / 86400);
-	uint32_t rest = (uint32_t)(seconds % 86400);
-	uint32_t since = days + 719468; /* days from 0000-03-01 to 1970-01-01 */
-	uint32_t era = since / 146097;
-	uint32_t of_era = since % 146097;
-	uint32_t year =
-	    (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365; /* of the era */
-	uint32_t of_year = of_era - (365 * year + year / 4 - year / 100);
-	uint32_t march = (5 * of_year + 2) / 153; /* 0: March */
-
-	return (struct moment){
-	    .year = era * 400 + year + (march >= 10),
-	    .month = march < 10 ? march + 3 : march - 9,
-	    .day = of_year - (153 * march + 2) / 5 + 1,
-	    .hour = rest / 3600,
-	    .minute = rest / 60 % 60,
-	    .second = rest % 60,
-	    .weekday = (days + 4) % 7, /* 1970-01-01 was a Thursday */
-	};
+	status_line(out, 200);
+	text_bytes(out, frame->date, REPLY_DATE_LENGTH);
+	content_type(out, type);
+	if (chunked)
+		text_literal(out, "\r\nTransfer-Encoding: chunked");
+	finish_head(out, frame, NULL);
 }
 
-/* Appends VALUE in exactly WIDTH digits. */
-static void padded(struct text *out, unsigned value, size_t width)
-{
-	char digits[8];
+static const char chunk_room[REPLY_CHUNK_DIGITS + 2] = "000000\r\n";
 
-	for (size_t i = width; i-- > 0; value /= 10)
-		digits[i] = (char)('0' + value % 10);
-	text_bytes(out, digits, width);
+size_t reply_chunk_begin(struct text *out)
+{
+	size_t begin = out->length;
+
+	text_bytes(out, chunk_room, sizeof(chunk_room));
+	return begin;
 }
 
-/* Appends the time of day, "08:49:37". */
-static void clock_time(struct text *out, const struct moment *moment)
+void reply_chunk_end(struct text *out, size_t begin)
 {
-	padded(out, moment->hour, 2);
-	text_literal(out, ":");
-	padded(out, moment->minute, 2);
-	text_literal(out, ":");
-	padded(out, moment->second, 2);
+	static const char hex[] = "0123456789abcdef";
+	size_t size = out->length - begin - sizeof(chunk_room);
+
+	/* A full text is of no use to anybody; its beginning may not even be there. */
+	if (out->full)
+		return;
+	if (size == 0) {
+		out->length = begin;
+		return;
+	}
+	assert(size < (size_t)1 << 4 * REPLY_CHUNK_DIGITS);
+	for (size_t i = REPLY_CHUNK_DIGITS; i-- > 0; size >>= 4)
+		out->bytes[begin + i] = hex[size & 15];
+	text_literal(out, "\r\n");
 }
 
-void reply_date(char date[REPLY_DATE_LENGTH], uint64_t unix_seconds)
+void reply_stream_end(struct text *out)
 {
-	static const char weekdays[] = "SunMonTueWedThuFriSat";
-	static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
-	struct moment moment = moment_of(unix_seconds);
-	struct text out;
-
-	text_init(&out, date, REPLY_DATE_LENGTH);
-	text_bytes(&out, weekdays + 3 * moment.weekday, 3);
-	text_literal(&out, ", ");
-	padded(&out, moment.day, 2);
-	text_literal(&out, " ");
-	text_bytes(&out, months + 3 * (moment.month - 1), 3);
-	text_literal(&out, " ");
-	padded(&out, moment.year, 4);
-	text_literal(&out, " ");
-	clock_time(&out, &moment);
-	text_literal(&out, " GMT");
-}
-
-void reply_time(struct text *out, uint64_t unix_us)
-{
-	const uint64_t last = LAST_SECOND * 1000000 + 999999;
-	uint64_t us = unix_us < last ? unix_us : last;
-	struct moment moment = moment_of(us / 1000000);
-
-	padded(out, moment.year, 4);
-	text_literal(out, "-");
-	padded(out, moment.month, 2);
-	text_literal(out, "-");
-	padded(out, moment.day, 2);
-	text_literal(out, "T");
-	clock_time(out, &moment);
-	text_literal(out, ".");
-	padded(out, (unsigned)(us % 1000000), 6);
-	text_literal(out, "Z");
+	text_literal(out, "0\r\n\r\n");
 }
