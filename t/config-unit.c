@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "../src/daemon/source.h"
+#include "../src/ledger/event.h"
 #include "../src/daemon/value.h"
 #include "tap/tap.h"
 
@@ -165,7 +166,7 @@ static void check_keys(const char *text, const char *before, const char *after, 
 		snprintf(needle, sizeof(needle), "%s%s%s", before, key, after);
 		ok(strstr(text, needle), "%s has %s", where, key);
 	}
-	cmp_ok((intmax_t)count, "==", 31, "the table's keys were all looked for");
+	cmp_ok((intmax_t)count, "==", 39, "the table's keys were all looked for");
 }
 
 /* Replaces FROM by TO in TEXT (TEXT_MAX bytes). */
@@ -197,6 +198,7 @@ static void same_strings(const struct config *a, const struct config *b)
 	is(a->group, b->group, "group");
 	is(a->log, b->log, "log");
 	is(a->access_log, b->access_log, "access_log");
+	is(a->cors_origin, b->cors_origin, "cors_origin");
 	is(a->listeners[0].address, b->listeners[0].address, "listener's address");
 	is(a->listeners[0].protocol, b->listeners[0].protocol, "listener's protocol");
 }
@@ -212,9 +214,16 @@ static void same_numbers(const struct config *a, const struct config *b)
 	SAME(journal_segment);
 	SAME(journal_delay);
 	SAME(snapshot_every);
+	SAME(journal_keep.bytes);
+	SAME(journal_keep.us);
 	SAME(ring_size);
 	SAME(queue_events);
 	SAME(max_accounts);
+	SAME(max_ids);
+	SAME(max_holds);
+	SAME(auto_create);
+	SAME(default_floor);
+	SAME(default_ceiling);
 	SAME(max_connections);
 	SAME(buffer_memory);
 	SAME(max_body);
@@ -231,6 +240,7 @@ static void same_numbers(const struct config *a, const struct config *b)
 
 static void same_times(const struct config *a, const struct config *b)
 {
+	SAME_TIME(id_window);
 	SAME_TIME(header_timeout);
 	SAME_TIME(body_timeout);
 	SAME_TIME(idle_timeout);
@@ -285,6 +295,14 @@ static void test_defaults(void)
 	cmp_ok((intmax_t)config->ring_size, "==", 8 << 20, "ring_size");
 	cmp_ok((intmax_t)config->queue_events, "==", 1000000, "queue_events");
 	cmp_ok((intmax_t)config->max_accounts, "==", 200000, "max_accounts");
+	cmp_ok((intmax_t)config->max_ids, "==", 100000, "max_ids");
+	cmp_ok((intmax_t)config->max_holds, "==", 10000, "max_holds");
+	ok(config->id_window == 86400, "id_window in seconds");
+	ok(config->auto_create, "auto_create");
+	ok(config->default_floor == FLOOR_NONE && config->default_ceiling == CEILING_NONE,
+	   "no limits");
+	ok(config->journal_keep.bytes == 0 && config->journal_keep.us == 0, "all is kept");
+	is(config->cors_origin, "", "cors_origin");
 	cmp_ok(config->max_connections, "==", 4096, "max_connections");
 	cmp_ok(config->buffer_memory, "==", 64 << 20, "buffer_memory");
 	cmp_ok(config->max_body, "==", 1 << 20, "max_body");
@@ -322,6 +340,27 @@ static void test_edges(void)
 	READS("queue_events = 1000000000", queue_events, 1000000000);
 	READS("max_accounts = 16", max_accounts, 16);
 	READS("max_accounts = 100000000", max_accounts, 100000000);
+	READS("max_ids = 64", max_ids, 64);
+	READS("max_ids = 1000000000", max_ids, 1000000000);
+	READS("max_holds = 64", max_holds, 64);
+	READS("max_holds = 100000000", max_holds, 100000000);
+	READS("id_window = 1", id_window, 1);
+	READS("id_window = 30d", id_window, 2592000);
+	READS("auto_create = no", auto_create, false);
+	READS("default_floor = 0", default_floor, 0);
+	READS("default_floor = -500", default_floor, -500);
+	READS("default_floor = -9223372036854775808", default_floor, INT64_MIN);
+	READS("default_floor = \"none\"", default_floor, FLOOR_NONE);
+	READS("default_ceiling = 9223372036854775807", default_ceiling, INT64_MAX);
+	READS("default_ceiling = -1", default_ceiling, -1);
+	READS("default_ceiling = none", default_ceiling, CEILING_NONE);
+	READS("default_floor = 5\ndefault_ceiling = 5", default_floor, 5);
+	READS("journal_keep = 64K", journal_keep.bytes, 65536);
+	READS("journal_keep = 1024T", journal_keep.bytes, UINT64_C(1) << 50);
+	READS("journal_keep = 1d", journal_keep.us, UINT64_C(86400000000));
+	READS("journal_keep = 36500d", journal_keep.us, UINT64_C(3153600000000000));
+	READS("cors_origin = \"*\"", cors_origin[0], '*');
+	READS("cors_origin = \" https://a.org  http://[::1]:8080 \"", cors_origin[1], 'h');
 	READS("max_connections = 1", max_connections, 1);
 	READS("max_connections = 1000000", max_connections, 1000000);
 	READS("buffer_memory = 1M\nmax_body = 256K", buffer_memory, 1 << 20);
@@ -407,19 +446,21 @@ static void test_restart_only(void)
 {
 	static const char changed[] =
 	    "data_directory = /d\nring_size = 1M\nmax_accounts = 20\njournal_segment = 1M\n"
+	    "max_ids = 100\nmax_holds = 100\n"
 	    "pid_file = /p\nuser = u\ngroup = g\n";
 	char error[CONFIG_ERROR_MAX];
 	struct config *old = config_default();
 	struct config *live = load_text("workers = 3\nsync = interval\nqueue_events = 7\n"
-	                                "journal_delay = 5\nsnapshot_every = 1M\n",
+	                                "journal_delay = 5\nsnapshot_every = 1M\nid_window = 5\n"
+	                                "auto_create = no\ndefault_floor = 0\njournal_keep = 1d\n",
 	                                error, sizeof(error));
 	struct config *other = load_text(changed, error, sizeof(error));
 
 	reported = 0;
 	cmp_ok(config_restart_only(old, old, count_report), "==", 0, "the same differs in nothing");
 	cmp_ok(config_restart_only(old, live, count_report), "==", 0, "live keys are not reported");
-	cmp_ok(config_restart_only(old, other, count_report), "==", 7, "seven keys are");
-	cmp_ok(reported, "==", 7, "each is reported");
+	cmp_ok(config_restart_only(old, other, count_report), "==", 9, "nine keys are");
+	cmp_ok(reported, "==", 9, "each is reported");
 	cmp_ok(config_keep(other, old), "==", 0, "the old values are kept");
 	cmp_ok(config_restart_only(old, other, count_report), "==", 0, "nothing differs then");
 	is(other->data_directory, TALLYD_DATA_DIRECTORY, "the text is the old one");
@@ -444,6 +485,7 @@ static void test_workers(void)
 static void test_values(void)
 {
 	uint64_t number = 1;
+	int64_t amount;
 	bool flag = true;
 
 	ok(value_count("18446744073709551615", &number) == VALUE_OK && number == UINT64_MAX,
@@ -459,6 +501,13 @@ static void test_values(void)
 	ok(value_time("0.5h", 1, &number) == VALUE_OK && number == UINT64_C(1800000000), "0.5h");
 	cmp_ok(value_time(".5", 1, &number), "==", VALUE_BAD, "no digit before the point");
 	cmp_ok(value_time("18446744073709.551616", 1000000, &number), "==", VALUE_HUGE, "2^64 us");
+	ok(value_time("2d", 1, &number) == VALUE_OK && number == UINT64_C(172800000000), "2d");
+	ok(value_signed("-9223372036854775808", &amount) == VALUE_OK && amount == INT64_MIN,
+	   "the least amount");
+	cmp_ok(value_signed("-9223372036854775809", &amount), "==", VALUE_HUGE, "one less");
+	cmp_ok(value_signed("9223372036854775808", &amount), "==", VALUE_HUGE, "one too many");
+	cmp_ok(value_signed("--1", &amount), "==", VALUE_BAD, "one sign");
+	cmp_ok(value_signed("-", &amount), "==", VALUE_BAD, "digits");
 	ok(value_flag("off", &flag) == VALUE_OK && !flag, "off");
 	cmp_ok(value_flag("True", &flag), "==", VALUE_BAD, "lower case only");
 	ok(value_octal("0777", &number) == VALUE_OK && number == 0777, "octal");

@@ -177,6 +177,15 @@ static void test_held_answers(void)
 	subject.ledger->wanted = 0;
 	subject.ledger->released = 4;
 	cmp_ok(answered(a), "==", 200, "a lost wake-up does not hang an answer");
+
+	subject.ledger->deletion = 4;
+	say(b, GET("/accounts"));
+	for (long end = now_ms() + PATIENCE; subject.ledger->wanted != 5 && now_ms() < end;)
+		pass_time();
+	cmp_ok((intmax_t)subject.ledger->wanted, "==", 5,
+	       "a listing waits for what it saw before it paused");
+	fake_ledger_release(subject.ledger, 5);
+	cmp_ok(answered(b), "==", 200, "and is answered then");
 	hang_up(a);
 	hang_up(b);
 	stop(&subject, "held answers");

@@ -10,6 +10,7 @@
 
 #include "../src/server/access_log.h"
 #include "../src/server/buffer.h"
+#include "../src/server/heads.h"
 #include "../src/server/queue.h"
 #include "../src/server/routes.h"
 #include "tap/tap.h"
@@ -171,23 +172,86 @@ static const struct route *find(const char *path, bool diagnostics, struct http_
 	return route_find(path, strlen(path), diagnostics, segment);
 }
 
+/* Who answers METHOD at PATH; NULL: nobody. */
+static handler *answers(enum http_method method, const char *path)
+{
+	struct http_span segment;
+	const struct route_method *found = route_method(find(path, false, &segment), method);
+	return found ? found->handle : NULL;
+}
+
 static void routes_match(void)
 {
 	struct http_span segment;
-	const struct route *route = find("/accounts/al%2Fice", false, &segment);
-	ok(route && route->handle == handle_account, "an account");
+	ok(answers(HTTP_GET, "/accounts/al%2Fice") == handle_account, "an account");
+	find("/accounts/al%2Fice", false, &segment);
 	ok(segment.at == 10 && segment.length == 8, "its name, raw");
 	ok(find("/accounts/", false, &segment) && segment.length == 0, "an empty name is its own");
 	ok(!find("/accounts/a/b", false, &segment), "two segments are not a name");
-	ok(!find("/accounts", false, &segment), "no name, no account");
+	ok(answers(HTTP_GET, "/accounts") == handle_accounts &&
+	       answers(HTTP_POST, "/accounts") == handle_create,
+	   "no name, all accounts");
+	ok(answers(HTTP_GET, "/accounts/a%20b/holds") == handle_account_holds,
+	   "what an account has");
+	find("/accounts/a%20b/holds", false, &segment);
+	ok(segment.at == 10 && segment.length == 5, "the name is in the middle");
+	ok(!find("/accounts/a/b/holds", false, &segment), "and one segment");
+	ok(answers(HTTP_POST, "/holds/x/capture") == handle_capture, "a hold's capture");
 	ok(!find("/event", false, &segment) && !find("/eventss", false, &segment), "whole paths");
-	ok(find("/", false, &segment)->handle == handle_about, "the root is itself");
+	ok(answers(HTTP_GET, "/") == handle_about, "the root is itself");
 	ok(!find("", false, &segment), "no path is nothing");
 	ok(!find("/fast", false, &segment) && !find("/sleep", false, &segment),
 	   "diagnostics are off");
 	ok(find("/fast", true, &segment) && find("/sleep", true, &segment), "or on");
-	ok(route_allows(route, HTTP_HEAD) && !route_allows(route, HTTP_POST), "HEAD goes with GET");
-	ok(!route_allows(find("/events", false, &segment), HTTP_HEAD), "and not with POST");
+	ok(answers(HTTP_HEAD, "/accounts/x") == handle_account, "HEAD goes with GET");
+	ok(!answers(HTTP_POST, "/accounts/x") && !answers(HTTP_HEAD, "/events"),
+	   "and not with POST");
+}
+
+static struct head parsed(const char *bytes)
+{
+	struct head head = {0};
+	http_request_init(&head.request);
+	if (http_parse_head(&head.request, bytes, strlen(bytes)) != HTTP_DONE)
+		fail("the head is one");
+	return head;
+}
+
+static void heads_are_known(void)
+{
+	static struct heads heads;
+	static char bytes[HEADS_KEPT + 1][HEADS_SIZE_MAX + 64];
+	struct head head;
+	ok(!heads_find(&heads, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", 27), "none is known at first");
+	for (int i = 0; i <= HEADS_KEPT; i++) {
+		sprintf(bytes[i], "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", i);
+		head = parsed(bytes[i]);
+		heads_keep(&heads, bytes[i], &head);
+	}
+	const struct head *found = heads_find(&heads, bytes[1], strlen(bytes[1]));
+	ok(found && found->request.content_length == 1, "one that was kept is known");
+	ok(!heads_find(&heads, bytes[1], strlen(bytes[1]) - 1), "when it is there to its end");
+	ok(!heads_find(&heads, bytes[0], strlen(bytes[0])), "the oldest is forgotten");
+	unsigned good = 0;
+	for (int i = 1; i <= HEADS_KEPT; i++) {
+		found = heads_find(&heads, bytes[i], sizeof(bytes[i]));
+		good += found && found->request.content_length == (unsigned)i;
+	}
+	cmp_ok(good, "==", HEADS_KEPT, "each by its own bytes");
+	char *last = strchr(bytes[1], '\0') - 5;
+	*last = '7';
+	ok(!heads_find(&heads, bytes[1], sizeof(bytes[1])), "another byte, another head");
+
+	for (int length = HEADS_SIZE_MAX; length <= HEADS_SIZE_MAX + 1; length++) {
+		int padding = length - (int)strlen("GET / HTTP/1.1\r\nHost: x\r\nX: \r\n\r\n");
+		memset(bytes[1], 'x', HEADS_SIZE_MAX);
+		sprintf(bytes[0], "GET / HTTP/1.1\r\nHost: x\r\nX: %.*s\r\n\r\n", padding,
+		        bytes[1]);
+		head = parsed(bytes[0]);
+		heads_keep(&heads, bytes[0], &head);
+		ok(!heads_find(&heads, bytes[0], sizeof(bytes[0])) == (length > HEADS_SIZE_MAX),
+		   "a head of %d bytes", length);
+	}
 }
 
 static void read_file(const char *path, char *target, size_t size)
@@ -263,6 +327,7 @@ int main(void)
 	queue_merges_marks();
 	queue_moves();
 	routes_match();
+	heads_are_known();
 	access_log_lines();
 	return done_testing();
 }

@@ -263,6 +263,20 @@ struct config *config_default(void)
 	return config;
 }
 
+static int check_limits(const struct config *config)
+{
+	int floor_line = load->key_line[key_find(&config_keys, "default_floor")];
+	int ceiling_line = load->key_line[key_find(&config_keys, "default_ceiling")];
+
+	if (config->default_floor <= config->default_ceiling)
+		return 0;
+	complain(floor_line > ceiling_line ? floor_line : ceiling_line,
+	         "default_floor: %" PRId64 " is above default_ceiling = %" PRId64
+	         "; allowed: at most default_ceiling",
+	         config->default_floor, config->default_ceiling);
+	return -1;
+}
+
 /* What only the whole file shows. */
 static int check_whole(const struct config *config)
 {
@@ -286,7 +300,7 @@ static int check_whole(const struct config *config)
 		         VALUE_SHOWN, config->group);
 		return -1;
 	}
-	return 0;
+	return check_limits(config);
 }
 
 static int parse(const char *text)

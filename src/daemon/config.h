@@ -23,6 +23,12 @@ enum config_sync {
 	CONFIG_SYNC_INTERVAL, /* fdatasync every sync_interval */
 };
 
+/* What is kept of the journal besides what recovery and id_window need.  Both 0: all of it. */
+struct config_keep {
+	uint64_t bytes; /* its last so many bytes */
+	uint64_t us;    /* or the records of so many microseconds */
+};
+
 /* One listen section. */
 struct config_listener {
 	char *address;  /* its title: "127.0.0.1:7070", "[::1]:7070", "*:7070", "unix:/path" */
@@ -50,9 +56,16 @@ struct config {
 	uint64_t journal_segment; /* bytes, a multiple of 4 KiB */
 	uint32_t journal_delay;   /* milliseconds added to each group commit; 0: none */
 	uint64_t snapshot_every;  /* bytes of journal; 0: never */
-	uint64_t ring_size;       /* bytes, a power of two */
-	uint64_t queue_events;    /* undurable events at a time */
+	struct config_keep journal_keep;
+	uint64_t ring_size;    /* bytes, a power of two */
+	uint64_t queue_events; /* undurable events at a time */
 	uint64_t max_accounts;
+	uint64_t max_ids;      /* operations' ids that are remembered */
+	uint64_t max_holds;    /* open at a time */
+	double id_window;      /* seconds that an id is to be remembered */
+	bool auto_create;      /* events make accounts */
+	int64_t default_floor; /* of accounts that events make; FLOOR_NONE, CEILING_NONE: none */
+	int64_t default_ceiling;
 	uint32_t max_connections; /* per worker */
 	uint32_t buffer_memory;   /* bytes per worker, a power of two */
 	uint32_t max_body;        /* bytes */
@@ -63,6 +76,7 @@ struct config {
 	double write_timeout;
 	double drain_timeout;
 	double respawn_backoff; /* seconds before the first respawn; 0: none, respawn at once */
+	char *cors_origin;      /* "": none, "*": any, or origins with spaces between them */
 	bool diagnostics;
 };
 

@@ -10,20 +10,17 @@
 #include "../base/clock.h"
 #include "../base/log.h"
 #include "../ledger/ledger.h"
+#include "../ledger/record.h"
 #include "../ledger/recover.h"
 #include "../ledger/store.h"
 
 static int draw(struct region_geometry *geometry)
 {
-	struct {
-		uint64_t seed;
-		uint32_t epoch;
-	} random;
+	uint32_t epoch;
 
-	if (getrandom(&random, sizeof random, 0) != sizeof random)
+	if (getrandom(&epoch, sizeof epoch, 0) != sizeof epoch)
 		return -1;
-	geometry->hash_seed = random.seed;
-	geometry->epoch = random.epoch;
+	geometry->epoch = epoch;
 	return 0;
 }
 
@@ -31,9 +28,12 @@ static struct region *create(const struct config *config, const struct instance 
                              uint64_t key, char *error, size_t size)
 {
 	struct region_geometry geometry = {.max_accounts = config->max_accounts,
+	                                   .max_ids = config->max_ids,
+	                                   .max_holds = config->max_holds,
 	                                   .ring_size = config->ring_size,
 	                                   .segment_size = config->journal_segment,
 	                                   .processes = REGION_PROCESSES_MAX,
+	                                   .hash_seed = record_hash_seed(key),
 	                                   .journal_key = key};
 	struct region *region;
 
@@ -45,7 +45,8 @@ static struct region *create(const struct config *config, const struct instance 
 	if (region == NULL)
 		snprintf(error, size, "cannot make the shared memory %s of %" PRIu64 " bytes: %s%s",
 		         instance->region, region_size(&geometry), strerror(errno),
-		         errno == ENOSPC ? "; enlarge /dev/shm or lower max_accounts and ring_size"
+		         errno == ENOSPC ? "; enlarge /dev/shm or lower max_accounts, max_ids, "
+		                           "max_holds and ring_size"
 		                         : "");
 	return region;
 }
@@ -57,8 +58,14 @@ static void report(const struct recovery *recovery, uint64_t started_us)
 	if (recovery->snapshots_refused != 0)
 		log_warning("%u damaged snapshot(s) passed over", recovery->snapshots_refused);
 	if (recovery->snapshot.start != 0)
-		log_info("snapshot at position %" PRIu64 ": %" PRIu64 " accounts",
-		         recovery->snapshot.start, recovery->snapshot.accounts);
+		log_info("snapshot at position %" PRIu64 ": %" PRIu64 " accounts, %" PRIu64
+		         " ids, %" PRIu64 " holds",
+		         recovery->snapshot.start, recovery->snapshot.accounts,
+		         recovery->snapshot.ids, recovery->snapshot.holds);
+	if (recovery->snapshot.ids_left_out != 0)
+		log_warning("the %" PRIu64
+		            " oldest ids of the snapshot are forgotten: raise max_ids",
+		            recovery->snapshot.ids_left_out);
 	log_notice("recovered in %.3f s: %" PRIu64
 	           " records replayed, the journal goes on at %" PRIu64 "%s",
 	           seconds, recovery->records, recovery->start,
@@ -115,6 +122,19 @@ static bool journal_lost(const struct store *store, const struct instance *insta
 	       snapshot_find(instance->snapshots, UINT64_MAX, &start) == SNAPSHOT_OK;
 }
 
+/* What was forgotten in earlier runs, or now, is missing in this one too. */
+static void report_ids(struct region *region)
+{
+	uint64_t window = atomic_load(&region_settings(region)->id_window_us);
+	uint64_t kept = ledger_ids_kept(region, clock_real_us());
+
+	if (kept < window)
+		log_warning("ids younger than id_window were forgotten before this start, ids are "
+		            "really kept for %.3f s now: if it goes on, raise max_ids and restart, "
+		            "or shorten id_window",
+		            (double)kept / 1e6);
+}
+
 static int build(struct engine *engine, const struct config *config,
                  const struct instance *instance, struct store *store, char *error, size_t size)
 {
@@ -135,11 +155,13 @@ static int build(struct engine *engine, const struct config *config,
 	if (engine->region == NULL)
 		return 1;
 	int status = fill(engine, store, instance, error, size);
-	if (status == 0)
-		engine_configure(engine, config);
-	else
+	if (status != 0) {
 		engine_destroy(engine, instance);
-	return status;
+		return status;
+	}
+	engine_configure(engine, config);
+	report_ids(engine->region);
+	return 0;
 }
 
 int engine_build(struct engine *engine, const struct config *config,
@@ -168,6 +190,10 @@ void engine_configure(struct engine *engine, const struct config *config)
 	atomic_store(&settings->journal_delay_ms, config->journal_delay);
 	atomic_store(&settings->sync_interval_ms,
 	             config->sync == CONFIG_SYNC_ALWAYS ? 0 : config->sync_interval);
+	atomic_store(&settings->auto_create, config->auto_create);
+	atomic_store(&settings->default_floor, config->default_floor);
+	atomic_store(&settings->default_ceiling, config->default_ceiling);
+	atomic_store(&settings->id_window_us, (uint64_t)(config->id_window * 1e6));
 }
 
 void engine_destroy(struct engine *engine, const struct instance *instance)

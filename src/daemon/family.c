@@ -14,7 +14,9 @@
 #include "../../shm/counter.h"
 #include "../base/clock.h"
 #include "../base/log.h"
+#include "../ledger/history.h"
 #include "../ledger/ledger.h"
+#include "../ledger/prune.h"
 #include "../server/server.h"
 #include "journal.h"
 #include "snapshotter.h"
@@ -171,6 +173,8 @@ static void settings_from(struct server_settings *settings, const struct config 
 	    .access_log = config->access_log[0] != '\0' ? config->access_log : NULL,
 	    .access_log_required = trial,
 	};
+	/* The configuration was checked with the same function. */
+	cors_read(config->cors_origin, &settings->cors_origins);
 }
 
 static int serve(const struct family *family, uint32_t slot, const struct config *config,
@@ -178,8 +182,14 @@ static int serve(const struct family *family, uint32_t slot, const struct config
 {
 	struct server_listener listener[CONFIG_LISTENERS_MAX];
 	struct server_settings settings;
-	struct ledger *ledger = ledger_open(family->region, slot);
+	struct journal_reader *history = history_open(family->region, family->instance->journal);
+	struct ledger *ledger;
 
+	if (history == NULL) {
+		log_error("%s: cannot be read: %s", family->instance->journal, strerror(errno));
+		return EXIT_FAILURE;
+	}
+	ledger = ledger_open(family->region, slot, history);
 	if (ledger == NULL)
 		return region_poisoned(family->region) ? 70 : EXIT_FAILURE;
 	for (size_t i = 0; i < listeners->count; i++)
@@ -191,6 +201,7 @@ static int serve(const struct family *family, uint32_t slot, const struct config
 	                              .listeners = listener,
 	                              .listener_count = listeners->count,
 	                              .ledger = ledger,
+	                              .history = history,
 	                              .counters = counter_set(family->region, slot),
 	                              .wake_fd = family->wake_fds[slot],
 	                              .ready_fd = ready_fd};
@@ -236,15 +247,18 @@ int family_journal(struct family *family, const struct config *config)
 	return pid < 0 ? -1 : FAMILY_JOURNAL_SLOT;
 }
 
-int family_snapshot(struct family *family)
+int family_snapshot(struct family *family, const struct config *config)
 {
 	const struct child child = {.role = ROLE_SNAPSHOT, .ready_fd = -1};
+	const struct retention retention = {.bytes = config->journal_keep.bytes,
+	                                    .us = config->journal_keep.us};
 	pid_t pid = give_birth(family, FAMILY_SNAPSHOT_SLOT, &child, "tallyd-snap");
 
 	if (pid == 0) {
 		listen_keep(NULL);
 		_exit(snapshotter_run(family->region, FAMILY_SNAPSHOT_SLOT,
-		                      family->instance->snapshots));
+		                      family->instance->snapshots, family->instance->journal,
+		                      &retention));
 	}
 	return pid < 0 ? -1 : FAMILY_SNAPSHOT_SLOT;
 }

@@ -110,7 +110,7 @@ static void walk(struct journal *journal, uint64_t to)
 		}
 		ring_read(journal->region, at, &head, offsetof(struct record_head, lsn));
 		at += head.length;
-		if (head.type == RECORD_EVENT)
+		if (record_counts(head.type))
 			journal->events++;
 		journal->marked = head.type == RECORD_MARK || head.type == RECORD_START ||
 		                  head.type == RECORD_STOP;
@@ -334,7 +334,7 @@ static uint64_t count_events(const struct region *region, uint64_t from, uint64_
 		if (at >= to)
 			break;
 		ring_read(region, at, &head, offsetof(struct record_head, lsn));
-		events += head.type == RECORD_EVENT ? 1 : 0;
+		events += record_counts(head.type) ? 1 : 0;
 	}
 	return events;
 }
@@ -380,7 +380,7 @@ static int start(struct journal *journal, uint32_t slot)
 	char error[STORE_ERROR_SIZE];
 	enum store_status status;
 
-	journal->ledger = ledger_open(journal->region, slot);
+	journal->ledger = ledger_open(journal->region, slot, NULL);
 	if (journal->ledger == NULL)
 		return region_poisoned(journal->region) ? JOURNAL_EXIT_POISONED : 1;
 	journal->store = store_open(journal->settings->path, &status, error);

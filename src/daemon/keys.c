@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../ledger/event.h"
+#include "../server/cors.h"
 #include "config.h"
 #include "value.h"
 
@@ -14,6 +16,9 @@
 #define MS UINT64_C(1000) /* microseconds */
 #define S  (1000 * MS)
 #define H  (3600 * S)
+#define D  (24 * H)
+
+#define KEEP_DAYS_MAX 36500
 
 #define SEGMENT_UNIT (4 * KIB) /* journal segments are written in whole pages */
 
@@ -26,6 +31,11 @@ static const char *const protocol_words[] = {"http", NULL};
 #define OF_LISTEN(member) .name = #member, IN(struct config_listener, member)
 #define RANGE(low, high)  .minimum = (low), .maximum = (high)
 #define PATH_ALLOWED      "an absolute path of at most 1024 bytes"
+#define AMOUNT_ALLOWED    "none, or a whole number of 64 bits"
+#define ORIGINS_ALLOWED                                                                            \
+	"\"\" for none, \"*\" for any, or at most 16 origins as \"https://example.org\" with "     \
+	"spaces "                                                                                  \
+	"between them"
 #define TIMEOUT(member, text)                                                                      \
 	{                                                                                          \
 		OF(member), .kind = KIND_SECONDS, RANGE(100 * MS, 24 * H), .fallback = (text),     \
@@ -59,12 +69,23 @@ static const struct key config_table[] = {
      .allowed = "0 to 10s (without a unit: milliseconds)"},
     {OF(snapshot_every), .kind = KIND_SIZE, .or_zero = true, RANGE(64 * KIB, 1 * TIB),
      .fallback = "256M", .allowed = "0 (never), or 64K to 1T"},
+    {OF(journal_keep), .kind = KIND_KEEP, RANGE(64 * KIB, 1024 * TIB), .fallback = "all",
+     .allowed = "all, days from 1d to 36500d, or a size from 64K to 1024T"},
     {OF(ring_size), .kind = KIND_SIZE_POWER, .restart_only = true, RANGE(64 * KIB, 1 * GIB),
      .fallback = "8M", .allowed = "a power of two from 64K to 1G"},
     {OF(queue_events), .kind = KIND_COUNT, RANGE(1, 1000000000), .fallback = "1000000",
      .allowed = "1 to 1000000000"},
     {OF(max_accounts), .kind = KIND_COUNT, .restart_only = true, RANGE(16, 100000000),
      .fallback = "200000", .allowed = "16 to 100000000"},
+    {OF(max_ids), .kind = KIND_COUNT, .restart_only = true, RANGE(64, 1000000000),
+     .fallback = "100000", .allowed = "64 to 1000000000"},
+    {OF(max_holds), .kind = KIND_COUNT, .restart_only = true, RANGE(64, 100000000),
+     .fallback = "10000", .allowed = "64 to 100000000"},
+    {OF(id_window), .kind = KIND_SECONDS, RANGE(1 * S, 30 * D), .fallback = "24h",
+     .allowed = "1s to 30d"},
+    {OF(auto_create), .kind = KIND_FLAG, .fallback = "true", .allowed = "true, false"},
+    {OF(default_floor), .kind = KIND_FLOOR, .fallback = "none", .allowed = AMOUNT_ALLOWED},
+    {OF(default_ceiling), .kind = KIND_CEILING, .fallback = "none", .allowed = AMOUNT_ALLOWED},
     {OF(max_connections), .kind = KIND_COUNT, RANGE(1, 1000000), .fallback = "4096",
      .allowed = "1 to 1000000"},
     {OF(buffer_memory), .kind = KIND_SIZE_POWER, RANGE(1 * MIB, 2 * GIB), .fallback = "64M",
@@ -81,6 +102,7 @@ static const struct key config_table[] = {
      .allowed = "0 to 1h"},
     {OF(respawn_backoff), .kind = KIND_SECONDS, RANGE(0, 10 * S), .fallback = "0.1",
      .allowed = "0 (at once) to 10s"},
+    {OF(cors_origin), .kind = KIND_ORIGINS, .fallback = "", .allowed = ORIGINS_ALLOWED},
     {OF(diagnostics), .kind = KIND_FLAG, .fallback = "false", .allowed = "true, false"},
 };
 
@@ -163,7 +185,7 @@ static const char *set_time(const struct key *key, void *place, const char *text
 	const char *wrong;
 
 	if (error == VALUE_BAD)
-		return "is not a time (as 10, 0.5, 500ms, 10s, 5m, 1h)";
+		return "is not a time (as 10, 0.5, 500ms, 10s, 5m, 1h, 2d)";
 	wrong = check_range(key, error, us);
 	if (wrong)
 		return wrong;
@@ -174,6 +196,50 @@ static const char *set_time(const struct key *key, void *place, const char *text
 	else
 		*(double *)place = (double)us / (double)S;
 	return NULL;
+}
+
+static const char *set_amount(const struct key *key, void *place, const char *text)
+{
+	int64_t amount = key->kind == KIND_FLOOR ? FLOOR_NONE : CEILING_NONE;
+
+	switch (strcmp(text, "none") == 0 ? VALUE_OK : value_signed(text, &amount)) {
+	case VALUE_OK:
+		memcpy(place, &amount, sizeof(amount));
+		return NULL;
+	case VALUE_HUGE:
+		return "is out of range";
+	case VALUE_BAD:
+		break;
+	}
+	return "is neither none nor a whole number";
+}
+
+/* "30d" is days; what else has digits is a size. */
+static const char *set_keep(const struct key *key, void *place, const char *text)
+{
+	struct config_keep keep = {0};
+	size_t length = strlen(text);
+	bool days = length > 1 && text[length - 1] == 'd';
+	enum value_error error =
+	    days ? value_time(text, 0, &keep.us) : value_size(text, &keep.bytes);
+
+	if (strcmp(text, "all") == 0)
+		memset(&keep, 0, sizeof(keep));
+	else if (error == VALUE_BAD)
+		return "is neither all, nor days (as 30d), nor a size (as 10G)";
+	else if (error == VALUE_HUGE || (days && (keep.us < D || keep.us > KEEP_DAYS_MAX * D)) ||
+	         (!days && (keep.bytes < key->minimum || keep.bytes > key->maximum)))
+		return "is out of range";
+	memcpy(place, &keep, sizeof(keep));
+	return NULL;
+}
+
+static const char *set_origins(void *place, const char *text)
+{
+	struct cors_origins origins;
+	const char *wrong = cors_read(text, &origins);
+
+	return wrong ? wrong : store_text(place, text);
 }
 
 static const char *set_choice(const struct key *key, void *place, const char *text)
@@ -209,6 +275,7 @@ static const char *set_flag(void *place, const char *text)
 
 _Static_assert(sizeof(enum config_sync) == sizeof(uint32_t), "set_choice stores enums as 32 bits");
 _Static_assert(sizeof(enum log_level) == sizeof(uint32_t), "set_choice stores enums as 32 bits");
+_Static_assert(CORS_ORIGINS_MAX == 16, "ORIGINS_ALLOWED names it");
 _Static_assert(CONFIG_PATH_MAX == 1024, "PATH_ALLOWED names it");
 _Static_assert(CONFIG_WORKERS_MAX == 64, "the text of workers names it");
 
@@ -226,6 +293,11 @@ const char *key_set(const struct key *key, void *object, const char *text)
 	case KIND_SECONDS:
 	case KIND_MS:
 		return set_time(key, place, text);
+	case KIND_FLOOR:
+	case KIND_CEILING:
+		return set_amount(key, place, text);
+	case KIND_KEEP:
+		return set_keep(key, place, text);
 	case KIND_FLAG:
 		return set_flag(place, text);
 	case KIND_CHOICE:
@@ -236,6 +308,8 @@ const char *key_set(const struct key *key, void *object, const char *text)
 	case KIND_PATH_EMPTY:
 	case KIND_LOG:
 		return set_text(key, place, text);
+	case KIND_ORIGINS:
+		return set_origins(place, text);
 	}
 	return "has no kind";
 }

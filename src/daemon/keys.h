@@ -17,6 +17,9 @@ enum key_kind {
 	KIND_SIZE_POWER, /* a power of two */
 	KIND_SECONDS,    /* double, of seconds */
 	KIND_MS,         /* uint32_t, of milliseconds */
+	KIND_FLOOR,      /* int64_t; "none" is FLOOR_NONE */
+	KIND_CEILING,    /* int64_t; "none" is CEILING_NONE */
+	KIND_KEEP,       /* struct config_keep */
 	KIND_FLAG,
 	KIND_CHOICE,      /* an enum: the place of the word among the choices */
 	KIND_CHOICE_TEXT, /* the word itself */
@@ -24,6 +27,7 @@ enum key_kind {
 	KIND_PATH,       /* absolute */
 	KIND_PATH_EMPTY, /* absolute or "" */
 	KIND_LOG,        /* "stderr", "syslog" or absolute */
+	KIND_ORIGINS,    /* what cors_read takes */
 };
 
 /* One key of the file: where its value goes, what it may be, what it is if not given. */
@@ -47,7 +51,7 @@ struct key_table {
 	size_t count;
 };
 
-#define KEYS_MAX 32 /* of any table */
+#define KEYS_MAX 48 /* of any table */
 
 extern const struct key_table config_keys; /* of a struct config */
 extern const struct key_table listen_keys; /* of a struct config_listener */

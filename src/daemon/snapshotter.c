@@ -8,6 +8,7 @@
 #include "../../shm/region.h"
 #include "../base/clock.h"
 #include "../base/log.h"
+#include "../ledger/prune.h"
 #include "../ledger/record.h"
 #include "../ledger/snapshot.h"
 
@@ -27,7 +28,28 @@ static bool durable_past(struct region *region, uint64_t lsn)
 	return true;
 }
 
-int snapshotter_run(struct region *region, uint32_t slot, const char *path)
+/* A journal that could not be made shorter is as good as before. */
+static void prune(struct region *region, const char *snapshots, const char *journal,
+                  const struct retention *retention)
+{
+	const struct prune_limits limits = {.tail = atomic_load(&region_marks(region)->tail),
+	                                    .window_us =
+	                                        atomic_load(&region_settings(region)->id_window_us),
+	                                    .now_us = clock_real_us()};
+	struct pruning done;
+
+	if (prune_journal(journal, snapshots, retention, &limits, &done) != 0)
+		log_error("%s: old segments could not be removed: %s; trying again after the next "
+		          "snapshot",
+		          journal, strerror(errno));
+	if (done.segments != 0)
+		log_info("journal: %" PRIu64 " old segment(s) of %" PRIu64
+		         " bytes removed, it begins at position %" PRIu64 " now",
+		         done.segments, done.bytes, done.first);
+}
+
+int snapshotter_run(struct region *region, uint32_t slot, const char *path, const char *journal,
+                    const struct retention *retention)
 {
 	struct snapshot snapshot;
 	uint64_t began = clock_monotonic_us();
@@ -37,9 +59,11 @@ int snapshotter_run(struct region *region, uint32_t slot, const char *path)
 	switch (snapshot_write(region, path, region_geometry(region)->journal_key, durable_past,
 	                       &snapshot)) {
 	case SNAPSHOT_OK:
-		log_info("snapshot at position %" PRIu64 ": %" PRIu64 " accounts in %.3f s",
-		         snapshot.start, snapshot.accounts,
+		log_info("snapshot at position %" PRIu64 ": %" PRIu64 " accounts, %" PRIu64
+		         " ids, %" PRIu64 " holds in %.3f s",
+		         snapshot.start, snapshot.accounts, snapshot.ids, snapshot.holds,
 		         (double)(clock_monotonic_us() - began) / 1e6);
+		prune(region, path, journal, retention);
 		return 0;
 	case SNAPSHOT_POISONED:
 		return 70;

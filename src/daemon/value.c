@@ -37,6 +37,20 @@ enum value_error value_count(const char *text, uint64_t *count)
 	return read_whole(text, 10, count);
 }
 
+enum value_error value_signed(const char *text, int64_t *number)
+{
+	bool negative = *text == '-';
+	uint64_t most = (uint64_t)INT64_MAX + negative;
+	uint64_t size;
+	enum value_error error = read_whole(text + negative, 10, &size);
+
+	if (error == VALUE_OK && size > most)
+		error = VALUE_HUGE;
+	if (error == VALUE_OK)
+		*number = negative ? (int64_t)(0 - size) : (int64_t)size;
+	return error;
+}
+
 enum value_error value_octal(const char *text, uint64_t *bits)
 {
 	return read_whole(text, 8, bits);
@@ -70,6 +84,7 @@ static uint64_t unit_us(const char *text, uint64_t bare_us)
 	    {"s", UINT64_C(1000000)},
 	    {"m", UINT64_C(60000000)},
 	    {"h", UINT64_C(3600000000)},
+	    {"d", UINT64_C(86400000000)},
 	};
 
 	if (*text == '\0')

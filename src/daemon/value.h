@@ -1,7 +1,7 @@
 /*
  * Values as they stand in the configuration file: counts, sizes, times, yes
- * and no.  Each function reads the whole of TEXT or refuses it; no sign, no
- * space, no locale.
+ * and no.  Each function reads the whole of TEXT or refuses it; no sign unless it
+ * says so, no space, no locale.
  */
 #ifndef TALLYD_DAEMON_VALUE_H
 #define TALLYD_DAEMON_VALUE_H
@@ -18,6 +18,9 @@ enum value_error {
 /* Decimal digits: "4096". */
 enum value_error value_count(const char *text, uint64_t *count);
 
+/* The same, perhaps with '-' in front: "-500". */
+enum value_error value_signed(const char *text, int64_t *number);
+
 /* Octal digits: "0660". */
 enum value_error value_octal(const char *text, uint64_t *bits);
 
@@ -25,8 +28,8 @@ enum value_error value_octal(const char *text, uint64_t *bits);
 enum value_error value_size(const char *text, uint64_t *bytes);
 
 /*
- * Decimal digits, perhaps with a point and one to six more, and perhaps ms, s, m
- * or h, into microseconds: "0.1", "500ms", "5m".  A number without a unit counts
+ * Decimal digits, perhaps with a point and one to six more, and perhaps ms, s, m, h
+ * or d, into microseconds: "0.1", "500ms", "5m".  A number without a unit counts
  * in BARE_US microseconds.  What is finer than a microsecond is VALUE_BAD.
  */
 enum value_error value_time(const char *text, uint64_t bare_us, uint64_t *us);

@@ -9,6 +9,8 @@
 #include "release.h"
 #include "slab.h"
 
+#define CONNECTION_TRIM 4 /* times the size of the answers that wait is too large a block */
+
 #define TIMER_SLACK 0.001 /* seconds; a timer may fire so much before our own clock */
 
 /* --- worker->again: those that go on in the next turn --- */
@@ -60,7 +62,7 @@ static bool reads(const struct connection *connection)
 static bool is_idle(const struct connection *connection)
 {
 	return !connection->in && !connection->out && !connection->queued && !connection->paused &&
-	       !connection->closing && connection->expect_by <= 0;
+	       !connection->closing && !connection->streaming && connection->expect_by <= 0;
 }
 
 static double deadline(const struct connection *connection)
@@ -206,35 +208,65 @@ static bool widen(struct connection *connection)
 	return true;
 }
 
+/* LENGTH bytes have arrived behind what is kept, or nothing any more.  False: it is broken. */
+static bool has_received(struct connection *connection, ssize_t got)
+{
+	if (got < 0)
+		return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
+	if (got > 0) {
+		be_idle_from_now(connection);
+		return true;
+	}
+	connection->ended = true;
+	if (connection->streaming)
+		again_push(connection);
+	return true;
+}
+
+/*
+ * What little is kept is put in front of the scratch, so that a client that sends much is read in
+ * large pieces wherever its requests or lines end.
+ */
+static bool receive_more(struct connection *connection)
+{
+	char *scratch = connection->worker->scratch;
+	size_t kept = connection->in_length;
+	if (kept)
+		memcpy(scratch, connection->in + connection->in_start, kept);
+	ssize_t got = recv(connection->io.fd, scratch + kept, WORKER_READ_MAX, 0);
+	if (!has_received(connection, got))
+		return false;
+	if (got <= 0)
+		return true;
+	drop_input(connection);
+	serve(connection, scratch, kept + (size_t)got);
+	return true;
+}
+
+/* Behind what is kept, where it is kept. */
+static bool receive_behind(struct connection *connection)
+{
+	if (!widen(connection)) {
+		connection->protocol->exhausted(connection);
+		return true;
+	}
+	uint32_t used = connection->in_start + connection->in_length;
+	ssize_t got =
+	    recv(connection->io.fd, connection->in + used, connection->in_capacity - used, 0);
+	if (!has_received(connection, got))
+		return false;
+	if (got <= 0)
+		return true;
+	connection->in_length += (uint32_t)got;
+	serve(connection, connection->in + connection->in_start, connection->in_length);
+	return true;
+}
+
 /* One read.  False if the connection is broken. */
 static bool receive(struct connection *connection)
 {
-	char *target = connection->worker->scratch;
-	size_t room = WORKER_READ_MAX;
-	if (connection->in) {
-		if (!widen(connection)) {
-			connection->protocol->exhausted(connection);
-			return true;
-		}
-		uint32_t used = connection->in_start + connection->in_length;
-		target = connection->in + used;
-		room = connection->in_capacity - used;
-	}
-	ssize_t got = recv(connection->io.fd, target, room, 0);
-	if (got < 0)
-		return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
-	if (got == 0) {
-		connection->ended = true;
-		return true;
-	}
-	be_idle_from_now(connection);
-	if (connection->in) {
-		connection->in_length += (uint32_t)got;
-		serve(connection, connection->in + connection->in_start, connection->in_length);
-	} else {
-		serve(connection, target, (size_t)got);
-	}
-	return true;
+	return connection->in_length <= WORKER_KEPT_MAX ? receive_more(connection)
+	                                                : receive_behind(connection);
 }
 
 /* Reads and drops.  False when the client has closed, or has sent too much. */
@@ -278,8 +310,10 @@ void connection_serve_again(struct worker *worker)
 	while ((connection = worker->again.first) && !worker_stops(worker)) {
 		bool was_last = connection == last;
 		again_remove(connection);
-		if (connection->in && worker->phase < PHASE_QUITTING)
-			serve(connection, connection->in + connection->in_start,
+		if ((connection->in || connection->streaming) && worker->phase < PHASE_QUITTING)
+			serve(connection,
+			      connection->in ? connection->in + connection->in_start
+			                     : worker->scratch,
 			      connection->in_length);
 		connection_settle(connection);
 		if (was_last)
@@ -321,6 +355,25 @@ static bool send_ready(struct connection *connection)
 	return true;
 }
 
+/*
+ * Answers that wait do so in a block of their size, and that of last words: room is reserved for
+ * longer ones.
+ */
+static void trim(struct connection *connection)
+{
+	struct buffers *buffers = connection->worker->buffers;
+	struct queue *out = connection->out;
+	size_t needed = sizeof(*out) + queue_unsent(out) + CONNECTION_LAST_MAX, capacity;
+	if (out->capacity < CONNECTION_TRIM * needed)
+		return;
+	void *block = buffer_take(buffers, needed, &capacity);
+	if (!block)
+		return;
+	connection->out = queue_init(block, capacity);
+	queue_move(connection->out, out);
+	buffer_give(buffers, out);
+}
+
 /* Sends what may leave, and waits for what may not.  False if the connection is broken. */
 static bool flush(struct connection *connection)
 {
@@ -332,14 +385,17 @@ static bool flush(struct connection *connection)
 	if (!send_ready(connection))
 		return false;
 	size_t after = queue_unsent(out);
-	if (after == 0)
+	if (after == 0) {
 		drop_output(connection);
-	else if (queue_waits_for(out) && !connection->stalled)
+	} else if (queue_waits_for(out) && !connection->stalled) {
+		trim(connection);
 		release_hold(connection);
-	else
+	} else {
 		release_drop(connection);
+	}
 
-	if (connection->blocked && after < before && after < CONNECTION_OUT_MAX / 2) {
+	if (connection->blocked && (after < before || after == 0) &&
+	    after < CONNECTION_OUT_MAX / 2) {
 		connection->blocked = false;
 		again_push(connection);
 	}
@@ -361,7 +417,8 @@ static bool is_finished(const struct connection *connection)
 		return !connection->out;
 	if (connection->worker->phase == PHASE_QUITTING)
 		return !connection->out || !queue_waits_for(connection->out);
-	if (connection->ended && !connection->out && !connection->queued && !connection->paused)
+	if (connection->ended && !connection->out && !connection->queued && !connection->paused &&
+	    !connection->streaming)
 		return true;
 	return connection->worker->phase == PHASE_DRAINING && is_idle(connection) &&
 	       !is_fresh(connection);
@@ -428,7 +485,8 @@ void connection_settle(struct connection *connection)
 
 void connection_drain(struct connection *connection)
 {
-	if (connection->worker->phase >= PHASE_DRAINING && is_idle(connection)) {
+	if (connection->worker->phase >= PHASE_DRAINING &&
+	    (is_idle(connection) || connection->streaming)) {
 		if (!connection->used)
 			connection->until = fmin(connection->until,
 			                         connection->worker->now + CONNECTION_FRESH_TIME);
@@ -438,6 +496,8 @@ void connection_drain(struct connection *connection)
 			return;
 		}
 	}
+	if (connection->streaming)
+		again_push(connection);
 	connection_settle(connection);
 }
 
@@ -478,6 +538,11 @@ bool connection_open(struct worker *worker, int fd, const struct protocol *proto
 }
 
 /* --- for protocols --- */
+
+void connection_stream(struct connection *connection, bool on)
+{
+	connection->streaming = on;
+}
 
 bool connection_may_go_on(struct connection *connection)
 {
@@ -566,7 +631,7 @@ void connection_close(struct connection *connection, bool polite)
 	connection->closing = true;
 	connection->polite = polite;
 	connection->expect_by = 0;
-	connection->blocked = connection->paused = false;
+	connection->blocked = connection->paused = connection->streaming = false;
 }
 
 void connection_pause(struct connection *connection, double seconds)

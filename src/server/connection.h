@@ -20,8 +20,8 @@
 #include "queue.h"
 #include "worker.h"
 
-#define CONNECTION_SIZE_MAX     512    /* bytes of memory of an idle connection */
-#define CONNECTION_STATE_MAX    256    /* bytes of a protocol's state */
+#define CONNECTION_SIZE_MAX     576    /* bytes of memory of an idle connection */
+#define CONNECTION_STATE_MAX    320    /* bytes of a protocol's state */
 #define CONNECTION_OUT_MAX      131072 /* bytes of answers waiting; then nothing more is served */
 #define CONNECTION_SLICE_MAX    128    /* requests of one connection in one turn of the loop */
 #define CONNECTION_LAST_MAX     1536   /* bytes of connection_last_words */
@@ -67,6 +67,7 @@ struct connection {
 	bool closing : 1; /* nothing more is served; `out` is flushed */
 	bool polite : 1;  /* then linger, because the client may still be sending */
 	bool lingering : 1;
+	bool streaming : 1; /* connection_stream */
 
 	_Alignas(8) unsigned char state[CONNECTION_STATE_MAX];
 };
@@ -95,6 +96,13 @@ void connection_cut(struct connection *connection);
 void connection_serve_again(struct worker *worker);
 
 /* --- for protocols --- */
+
+/*
+ * While ON, a request is being answered although it has not ended: `arrived` is called also without
+ * bytes, when it may go on after a stop, when connection->ended is set, and when a drain begins;
+ * and the connection ends only when the protocol says so.
+ */
+void connection_stream(struct connection *connection, bool on);
 
 /* May another request be served now?  If not, `arrived` is called again in time. */
 bool connection_may_go_on(struct connection *connection);

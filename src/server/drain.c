@@ -27,6 +27,7 @@ static void set_deadline(struct worker *worker)
 	ev_timer_stop(worker->loop, &worker->drain_timer);
 	ev_timer_init(&worker->drain_timer, on_deadline, seconds, 0);
 	worker->drain_timer.data = worker;
+	worker->drain_by = worker->now + seconds;
 	ev_timer_start(worker->loop, &worker->drain_timer);
 }
 

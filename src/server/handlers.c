@@ -1,11 +1,10 @@
-#include <stdio.h>
+/* What several endpoints share: how errors, conditions and operations are answered. */
+#include "handlers.h"
+
 #include <string.h>
 #include <strings.h>
 
-#include "../wire/json.h"
-#include "handlers.h"
-
-#define MEDIA_TYPE_MAX 128 /* bytes of a Content-Type that POST /echo gives back */
+#include "../wire/reason.h"
 
 void answer_error(const struct call *call, struct answer *answer, unsigned status,
                   const char *reason, const char *detail, const struct reply_field *fields)
@@ -14,52 +13,48 @@ void answer_error(const struct call *call, struct answer *answer, unsigned statu
 	reply_error(&answer->out, &call->frame, status, reason, detail, fields);
 }
 
-static void answer_poisoned(struct answer *answer)
+void answer_reason(const struct call *call, struct answer *answer, const char *word)
 {
-	answer->poisoned = true;
+	const struct reason *reason = reason_find(word);
+
+	answer_error(call, answer, reason ? reason->status : 500, word,
+	             reason && reason->detail ? reason->detail : "", NULL);
 }
 
-/* --- refusals of the ledger --- */
-
-struct rejection {
-	unsigned status;
-	const char *reason;
-	const char *detail;
-	enum refusal refusal;
-};
-
-/* 503 and 507 always mean: not applied. */
-static const struct rejection rejections[] = {
-    [OUTCOME_QUEUE_FULL] = {503, "queue_full",
-                            "Too many events wait for the disk; the event was not applied.",
-                            REFUSAL_QUEUE_FULL},
-    [OUTCOME_DISK_FULL] = {507, "disk_full",
-                           "The journal's disk is full; the event was not applied.",
-                           REFUSAL_DISK_FULL},
-    [OUTCOME_TABLE_FULL] = {507, "table_full",
-                            "There is no room for another account; the event was not applied.",
-                            REFUSAL_TABLE_FULL},
-    [OUTCOME_JOURNAL_FAILED] = {503, "journal_failed",
-                                "The journal's disk has failed; the event was not applied.",
-                                REFUSAL_JOURNAL_FAILED},
-};
-
-static unsigned retry_after(const struct call *call, unsigned status)
+void answer_json(const struct call *call, struct answer *answer, const char *body, size_t length)
 {
-	return status == 503 ? ledger_retry_after(call->ledger) : 0;
+	struct reply reply = {
+	    .status = 200, .content_type = REPLY_JSON, .body = body, .body_length = length};
+
+	answer->status = 200;
+	reply_write(&answer->out, &call->frame, &reply);
 }
 
-static void answer_rejected(const struct call *call, struct answer *answer, enum outcome outcome)
+void answer_unread(const struct call *call, struct answer *answer, enum outcome outcome)
 {
-	const struct rejection *rejection = &rejections[outcome];
-	answer->status = rejection->status;
-	answer->refusal = rejection->refusal;
-	answer->verdict = VERDICT_REJECTED;
-	reply_rejected(&answer->out, &call->frame, rejection->status, rejection->reason,
-	               rejection->detail, retry_after(call, rejection->status));
+	if (outcome == OUTCOME_UNKNOWN_ACCOUNT || outcome == OUTCOME_UNKNOWN_HOLD)
+		answer_reason(call, answer, reason_of(outcome)->word);
+	else
+		answer->poisoned = true;
 }
 
-/* --- POST /events --- */
+/* --- operations that cannot be read --- */
+
+static void be_invalid(struct answer *answer)
+{
+	answer->verdict = VERDICT_INVALID;
+	answer->refusal = REFUSAL_INVALID;
+}
+
+void answer_unreadable(const struct call *call, struct answer *answer,
+                       const struct json_error *error)
+{
+	const struct reason *reason = reason_find(error->reason);
+
+	be_invalid(answer);
+	answer_error(call, answer, reason ? reason->status : 400, error->reason, error->detail,
+	             NULL);
+}
 
 static bool type_is(const char *type, size_t length, const char *wanted)
 {
@@ -83,228 +78,148 @@ static bool is_json_type(const char *type, size_t length)
 	       (length > 5 && strncasecmp(type + length - 5, "+json", 5) == 0);
 }
 
-static void answer_posted(const struct call *call, struct answer *answer, const struct event *event,
-                          const struct result *result)
-{
-	answer->lsn = result->lsn;
-	switch (result->outcome) {
-	case OUTCOME_ACCEPTED:
-		answer->status = 200;
-		answer->verdict = VERDICT_ACCEPTED;
-		reply_accepted(&answer->out, &call->frame, event, result);
-		return;
-	case OUTCOME_OVERFLOW:
-		answer->verdict = VERDICT_REFUSED;
-		answer_error(
-		    call, answer, 422, "overflow",
-		    "The balance would leave the range of int64; the event was not applied.", NULL);
-		return;
-	case OUTCOME_QUEUE_FULL:
-	case OUTCOME_DISK_FULL:
-	case OUTCOME_TABLE_FULL:
-	case OUTCOME_JOURNAL_FAILED:
-		answer->lsn = 0;
-		answer_rejected(call, answer, result->outcome);
-		return;
-	case OUTCOME_UNKNOWN_ACCOUNT: /* an answer to reads: from a post it is nonsense */
-	case OUTCOME_POISONED:
-		break;
-	}
-	answer_poisoned(answer);
-}
-
-void handle_event(const struct call *call, struct answer *answer)
+bool operation_is_json(const struct call *call, struct answer *answer)
 {
 	struct http_span type = call->request->field[HTTP_CONTENT_TYPE];
-	struct event event;
-	struct json_error error;
+
+	if (type.length == 0 || is_json_type(call->bytes + type.at, type.length))
+		return true;
+	be_invalid(answer);
+	answer_reason(call, answer, "unsupported_media_type");
+	return false;
+}
+
+/* --- conditions --- */
+
+static bool refuse_condition(const struct call *call, struct answer *answer, const char *word)
+{
+	be_invalid(answer);
+	answer_reason(call, answer, word);
+	return false;
+}
+
+static bool came_twice(const struct call *call, enum http_field field)
+{
+	return (call->request->repeated & (1u << field)) != 0;
+}
+
+/* One version can be asked for.  A tag that is none of ours, or a weak one, matches nothing. */
+static bool read_match(const struct call *call, struct request *request)
+{
+	struct http_span field = call->request->field[HTTP_IF_MATCH];
+	struct http_etag tags[HTTP_ETAGS_MAX];
+	size_t count = 0;
+
+	if (came_twice(call, HTTP_IF_MATCH))
+		return false;
+	switch (http_etag_list(call->bytes + field.at, field.length, tags, &count)) {
+	case HTTP_ETAGS_MALFORMED:
+		return false;
+	case HTTP_ETAGS_ANY:
+		request->match = MATCH_ANY;
+		return true;
+	case HTTP_ETAGS_LIST:
+		break;
+	}
+	request->match = MATCH_VERSION;
+	if (tags[0].weak || !http_etag_version(&tags[0], &request->version))
+		request->version = UINT64_MAX;
+	return count == 1;
+}
+
+/* The header's id and the body's, if both are given, are one. */
+static bool read_key(const struct call *call, struct answer *answer, struct words *id, char *key)
+{
+	struct http_span field = call->request->field[HTTP_IDEMPOTENCY_KEY];
+
+	if (came_twice(call, HTTP_IDEMPOTENCY_KEY))
+		return refuse_condition(call, answer, "invalid_idempotency_key");
+	long length = http_idempotency_key(key, ID_MAX, call->bytes + field.at, field.length);
+	if (length < 1 || !json_id_valid(key, (size_t)length))
+		return refuse_condition(call, answer, "invalid_idempotency_key");
+	if (id->length &&
+	    (id->length != (size_t)length || memcmp(id->bytes, key, (size_t)length) != 0))
+		return refuse_condition(call, answer, "id_conflict");
+	*id = (struct words){key, (uint32_t)length};
+	return true;
+}
+
+static bool is_given(const struct call *call, enum http_field field)
+{
+	/* A field without a value was given too: it stands somewhere. */
+	return call->request->field[field].at != 0;
+}
+
+bool operation_conditions(const struct call *call, struct answer *answer, struct request *request,
+                          char *key, bool one_account)
+{
+	/* To pass over a condition would be to do what the client wanted to be kept from. */
+	if (is_given(call, HTTP_IF_NONE_MATCH) || (is_given(call, HTTP_IF_MATCH) && !one_account))
+		return refuse_condition(call, answer, "unsupported_condition");
+	if (is_given(call, HTTP_IF_MATCH) && !read_match(call, request))
+		return refuse_condition(call, answer, "invalid_if_match");
+	return !is_given(call, HTTP_IDEMPOTENCY_KEY) || read_key(call, answer, &request->id, key);
+}
+
+/* --- operations that were applied, or not --- */
+
+enum refusal outcome_refusal(enum outcome outcome)
+{
+	static const enum refusal classes[] = {
+	    [OUTCOME_QUEUE_FULL] = REFUSAL_QUEUE_FULL,
+	    [OUTCOME_DISK_FULL] = REFUSAL_DISK_FULL,
+	    [OUTCOME_TABLE_FULL] = REFUSAL_TABLE_FULL,
+	    [OUTCOME_HOLDS_FULL] = REFUSAL_HOLDS_FULL,
+	    [OUTCOME_JOURNAL_FAILED] = REFUSAL_JOURNAL_FAILED,
+	    [OUTCOME_FORGOTTEN] = REFUSAL_FORGOTTEN,
+	    [OUTCOME_READ_FAILED] = REFUSAL_READ_FAILED,
+	};
+
+	return outcome < sizeof(classes) / sizeof(classes[0]) ? classes[outcome] : REFUSAL_NONE;
+}
+
+enum verdict result_verdict(const struct result *result)
+{
+	if (result->replayed)
+		return VERDICT_REPLAYED;
+	if (result->outcome == OUTCOME_ACCEPTED)
+		return VERDICT_ACCEPTED;
+	return outcome_is_decided(result->outcome) || result->outcome == OUTCOME_ID_REUSED
+	           ? VERDICT_REFUSED
+	           : VERDICT_REJECTED;
+}
+
+static bool makes_things(enum request_kind kind)
+{
+	return kind == REQUEST_CREATE || kind == REQUEST_REPLACE || kind == REQUEST_HOLD;
+}
+
+void operation_answer(const struct call *call, struct answer *answer, const struct request *request,
+                      const struct result *result)
+{
+	unsigned retry_after = 0;
+
+	if (result->outcome == OUTCOME_POISONED) {
+		answer->poisoned = true;
+		return;
+	}
+	answer->verdict = result_verdict(result);
+	answer->posted = answer->verdict == VERDICT_ACCEPTED || answer->verdict == VERDICT_REFUSED;
+	answer->lsn = answer->verdict == VERDICT_REJECTED ? 0 : result->lsn;
+	answer->refusal = outcome_refusal(result->outcome);
+	if (result->outcome == OUTCOME_ACCEPTED)
+		answer->status = result->created && makes_things(request->kind) ? 201 : 200;
+	else
+		answer->status = reason_of(result->outcome)->status;
+	if (answer->status == 503)
+		retry_after = ledger_retry_after(call->ledger);
+	reply_result(&answer->out, &call->frame, request, result, retry_after);
+}
+
+void operation_apply(const struct call *call, struct answer *answer, const struct request *request)
+{
 	struct result result;
 
-	if (type.length && !is_json_type(call->bytes + type.at, type.length)) {
-		answer->verdict = VERDICT_INVALID;
-		answer->refusal = REFUSAL_INVALID;
-		answer_error(call, answer, 415, "unsupported_media_type",
-		             "An event is sent as application/json.", NULL);
-		return;
-	}
-	if (!json_read_event(call->body, call->body_length, &event, &error)) {
-		answer->verdict = VERDICT_INVALID;
-		answer->refusal = REFUSAL_INVALID;
-		answer_error(call, answer, 400, error.reason, error.detail, NULL);
-		return;
-	}
-	ledger_post(call->ledger, &event, call->now_us, &result);
-	answer_posted(call, answer, &event, &result);
-}
-
-/* --- GET /accounts/NAME --- */
-
-/* Does If-None-Match name the entity tag of VERSION?  (RFC 9110 13.1.2: weak comparison) */
-static bool is_known_version(const struct call *call, uint64_t version)
-{
-	struct http_span field = call->request->field[HTTP_IF_NONE_MATCH];
-	const char *value = call->bytes + field.at;
-	char tag[32];
-	if (field.length == 0 || (call->request->repeated & (1u << HTTP_IF_NONE_MATCH)))
-		return false;
-	if (field.length == 1 && value[0] == '*')
-		return true;
-	int length = snprintf(tag, sizeof(tag), "\"%llu\"", (unsigned long long)version);
-	return memmem(value, field.length, tag, (size_t)length) != NULL;
-}
-
-void handle_account(const struct call *call, struct answer *answer)
-{
-	const char *segment = call->bytes + call->request->path.at + call->segment.at;
-	char name[ACCOUNT_NAME_MAX];
-	struct account_view view;
-
-	long length = http_percent_decode(name, sizeof(name), segment, call->segment.length);
-	if (length < 0 || !json_account_name_valid(name, (size_t)length)) {
-		answer_error(call, answer, 400, "invalid_account",
-		             "A name is 1 to 100 bytes of UTF-8 without control characters, "
-		             "percent-encoded.",
-		             NULL);
-		return;
-	}
-	switch (ledger_read(call->ledger, name, (uint32_t)length, &view)) {
-	case OUTCOME_ACCEPTED:
-		break;
-	case OUTCOME_UNKNOWN_ACCOUNT:
-		answer_error(call, answer, 404, "unknown_account",
-		             "No event has named this account yet.", NULL);
-		return;
-	default:
-		answer_poisoned(answer);
-		return;
-	}
-	answer->lsn = view.lsn;
-	if (is_known_version(call, view.version)) {
-		answer->status = 304;
-		reply_not_modified(&answer->out, &call->frame, view.version);
-		return;
-	}
-	answer->status = 200;
-	reply_account(&answer->out, &call->frame, name, (size_t)length, &view);
-}
-
-/* --- GET / and GET /healthz --- */
-
-static void answer_json(const struct call *call, struct answer *answer, const char *body,
-                        size_t length)
-{
-	struct reply reply = {
-	    .status = 200, .content_type = REPLY_JSON, .body = body, .body_length = length};
-	answer->status = 200;
-	reply_write(&answer->out, &call->frame, &reply);
-}
-
-void handle_about(const struct call *call, struct answer *answer)
-{
-	char bytes[512];
-	struct text body;
-	uint64_t started = call->settings->started_us;
-	uint64_t age_us = call->now_us > started ? call->now_us - started : 0;
-
-	text_init(&body, bytes, sizeof(bytes));
-	text_literal(&body, "{\"service\":\"tallyd\",\"version\":");
-	text_json_string(&body, call->settings->version, strnlen(call->settings->version, 64));
-	text_literal(&body, ",\"uptime\":");
-	text_unsigned(&body, age_us / 1000000);
-	text_literal(&body, ",\"workers\":");
-	text_unsigned(&body, call->settings->workers);
-	text_literal(&body, "}");
-	answer_json(call, answer, body.bytes, body.length);
-}
-
-static void answer_unwell(const struct call *call, struct answer *answer, const char *reason,
-                          const char *detail, unsigned seconds)
-{
-	char value[16];
-	struct reply_field fields[] = {{"Retry-After", value}, {NULL, NULL}};
-	snprintf(value, sizeof(value), "%u", seconds);
-	answer_error(call, answer, 503, reason, detail, fields);
-}
-
-void handle_health(const struct call *call, struct answer *answer)
-{
-	static const char fine[] = "{\"status\":\"ok\"}";
-	enum outcome health = ledger_health(call->ledger);
-
-	if (call->draining) {
-		answer_unwell(call, answer, "draining", "The daemon is stopping.", 1);
-	} else if (health == OUTCOME_ACCEPTED) {
-		answer_json(call, answer, fine, sizeof(fine) - 1);
-	} else if (health == OUTCOME_POISONED || health == OUTCOME_OVERFLOW ||
-	           health == OUTCOME_UNKNOWN_ACCOUNT) {
-		answer_poisoned(answer);
-	} else {
-		answer_unwell(call, answer, rejections[health].reason, rejections[health].detail,
-		              ledger_retry_after(call->ledger));
-	}
-}
-
-/* --- POST /echo and the diagnostics --- */
-
-/* The request's own type, or the type of anything if it has none or an unusual one. */
-static const char *echo_type(const struct call *call, char type[MEDIA_TYPE_MAX + 1])
-{
-	struct http_span given = call->request->field[HTTP_CONTENT_TYPE];
-	if (given.length == 0 || given.length > MEDIA_TYPE_MAX)
-		return "application/octet-stream";
-	memcpy(type, call->bytes + given.at, given.length);
-	type[given.length] = '\0';
-	return type;
-}
-
-void handle_echo(const struct call *call, struct answer *answer)
-{
-	char type[MEDIA_TYPE_MAX + 1];
-	struct reply reply = {.status = 200,
-	                      .content_type = echo_type(call, type),
-	                      .body = call->body,
-	                      .body_length = call->body_length};
-	answer->status = 200;
-	reply_write(&answer->out, &call->frame, &reply);
-}
-
-void handle_fast(const struct call *call, struct answer *answer)
-{
-	static const char body[] = "{\"status\":\"ok\"}";
-	answer_json(call, answer, body, sizeof(body) - 1);
-}
-
-/* The parameter ms in *MS; false if it is absent or not a number up to HANDLER_SLEEP_MAX. */
-static bool read_ms(const struct call *call, unsigned *ms)
-{
-	struct http_span query = call->request->query;
-	char digits[5];
-	long length =
-	    http_query(call->bytes + query.at, query.length, "ms", digits, sizeof(digits));
-	*ms = 0;
-	if (length < 1)
-		return false;
-	for (long i = 0; i < length; i++) {
-		if (digits[i] < '0' || digits[i] > '9')
-			return false;
-		*ms = *ms * 10 + (unsigned)(digits[i] - '0');
-	}
-	return *ms <= HANDLER_SLEEP_MAX;
-}
-
-void handle_sleep(const struct call *call, struct answer *answer)
-{
-	unsigned ms;
-	char body[64];
-	if (!read_ms(call, &ms)) {
-		answer_error(call, answer, 400, "invalid_ms",
-		             "The parameter ms is a number of milliseconds from 0 to 60000.", NULL);
-		return;
-	}
-	if (!call->resumed && ms > 0) {
-		answer->pause_ms = ms;
-		return;
-	}
-	int length = snprintf(body, sizeof(body), "{\"slept_ms\":%u}", ms);
-	answer_json(call, answer, body, (size_t)length);
+	ledger_apply(call->ledger, request, call->now_us, &result);
+	operation_answer(call, answer, request, &result);
 }

@@ -1,26 +1,38 @@
-#include <arpa/inet.h>
-#include <string.h>
-#include <strings.h>
-
-#include "connection.h"
 #include "http_protocol.h"
+
+#include <string.h>
+
+#include "../wire/reason.h"
+#include "array.h"
+#include "connection.h"
+#include "cors.h"
+#include "gather.h"
+#include "heads.h"
+#include "note.h"
 #include "routes.h"
+#include "stream.h"
 
 /* What is kept of a connection between two reads. */
 struct http_state {
 	struct http_request request; /* as far as it has been read */
+	struct stream stream;        /* if its answer has begun before its end */
 	double began;                /* when its first byte came; 0: it has not */
-	double body_by; /* when a body without bytes must be complete; 0: no body yet */
-	bool continued; /* "100 Continue" has been sent */
-	bool resumed;   /* the handler's pause is over */
+	double body_by;  /* when a body without bytes must be complete; 0: no body yet */
+	uint64_t cursor; /* the handler's, while it pauses */
+	uint64_t lsn;    /* what the answer depends on by what the handler has seen before that */
+	bool looked_up;  /* among worker->heads */
+	bool understood; /* the head was read; it is kept there or was found there */
+	bool continued;  /* "100 Continue" has been sent */
+	bool resumed;    /* the handler's pause is over */
 };
 
 _Static_assert(sizeof(struct http_state) <= CONNECTION_STATE_MAX, "it lives in the connection");
 _Static_assert(REPLY_SHAPE_MAX <= CONNECTION_LAST_MAX, "a refusal is one shape");
 
 enum step {
-	STEP_NEXT, /* the request was answered and its bytes are consumed */
-	STEP_WAIT, /* nothing more can be done now */
+	STEP_NEXT,   /* the request was answered, or gathered, and its bytes are consumed */
+	STEP_STREAM, /* its answer has begun, its head is consumed */
+	STEP_WAIT,   /* nothing more can be done now */
 };
 
 static struct http_state *state_of(struct connection *connection)
@@ -32,71 +44,14 @@ static void begin_request(struct http_state *state)
 {
 	http_request_init(&state->request);
 	state->began = state->body_by = 0;
+	state->cursor = state->lsn = 0;
+	state->looked_up = state->understood = false;
 	state->continued = state->resumed = false;
 }
 
 static void opened(struct connection *connection)
 {
 	begin_request(state_of(connection));
-}
-
-/* --- what is written down about an answer --- */
-
-static const char *peer_name(const struct peer *peer, char name[INET6_ADDRSTRLEN])
-{
-	if (peer->family != AF_INET && peer->family != AF_INET6)
-		return "unix";
-	return inet_ntop(peer->family, peer->address, name, INET6_ADDRSTRLEN);
-}
-
-/* The bytes of an answer's body: what follows its first empty line. */
-static size_t body_bytes(const struct text *out)
-{
-	const char *end = memmem(out->bytes, out->length, "\r\n\r\n", 4);
-	return end ? out->length - (size_t)(end + 4 - out->bytes) : 0;
-}
-
-static void log_access(struct connection *connection, const char *bytes, size_t length,
-                       const struct answer *answer)
-{
-	struct worker *worker = connection->worker;
-	char peer[INET6_ADDRSTRLEN];
-	while (length && (*bytes == '\r' || *bytes == '\n')) {
-		bytes++;
-		length--;
-	}
-	const char *end = memchr(bytes, '\r', length);
-	struct access_entry entry = {.peer = peer_name(&connection->peer, peer),
-	                             .request = bytes,
-	                             .request_length = end ? (size_t)(end - bytes) : length,
-	                             .status = answer->status,
-	                             .bytes = body_bytes(&answer->out),
-	                             .lsn = answer->lsn,
-	                             .started = state_of(connection)->began};
-	access_log_add(worker->access_log, &entry, worker_time_us(worker) / 1000000, worker->now);
-}
-
-static void count_event(struct worker *worker, enum verdict verdict)
-{
-	static const enum counter counters[] = {[VERDICT_ACCEPTED] = COUNTER_EVENTS_ACCEPTED,
-	                                        [VERDICT_REFUSED] = COUNTER_EVENTS_REFUSED,
-	                                        [VERDICT_REJECTED] = COUNTER_EVENTS_REJECTED,
-	                                        [VERDICT_INVALID] = COUNTER_EVENTS_INVALID};
-	if (verdict == VERDICT_NEUTRAL)
-		return;
-	worker->posted |= verdict == VERDICT_ACCEPTED;
-	counter_add(worker->server->counters, counters[verdict], 1);
-}
-
-static void note_answer(struct connection *connection, const char *bytes, size_t length,
-                        const struct answer *answer, const char *detail)
-{
-	struct worker *worker = connection->worker;
-	counter_add(worker->server->counters, COUNTER_REQUESTS, 1);
-	count_event(worker, answer->verdict);
-	refusal_note(&worker->refusals, answer->refusal, worker->now, detail);
-	if (worker->access_log)
-		log_access(connection, bytes, length, answer);
 }
 
 /* --- answers that end the connection --- */
@@ -118,6 +73,7 @@ static void refuse(struct connection *connection, const char *bytes, size_t leng
 	                            .connection = REPLY_CLOSE,
 	                            .head = state_of(connection)->request.method == HTTP_HEAD};
 
+	gather_answer(connection);
 	text_init(&answer.out, memory, sizeof(memory));
 	if (refused->retry_after)
 		reply_rejected(&answer.out, &frame, refused->status, refused->reason,
@@ -125,7 +81,8 @@ static void refuse(struct connection *connection, const char *bytes, size_t leng
 	else
 		reply_error(&answer.out, &frame, refused->status, refused->reason, refused->detail,
 		            NULL);
-	note_answer(connection, bytes, length, &answer, refused->reason);
+	note_answer(connection, bytes, length, state_of(connection)->began, &answer,
+	            refused->reason);
 	connection_last_words(connection, memory, answer.out.length);
 }
 
@@ -151,6 +108,18 @@ static enum step refuse_method(struct connection *connection, const char *bytes,
 	return STEP_WAIT;
 }
 
+static enum step refuse_condition(struct connection *connection, const char *bytes, size_t length)
+{
+	const struct reason *reason = reason_find("unsupported_condition");
+
+	refuse(connection, bytes, length,
+	       &(struct refused){.status = reason->status,
+	                         .reason = reason->word,
+	                         .detail = reason->detail,
+	                         .class = REFUSAL_INVALID});
+	return STEP_WAIT;
+}
+
 static enum step refuse_busy(struct connection *connection, const char *bytes, size_t length)
 {
 	refuse(connection, bytes, length,
@@ -164,12 +133,23 @@ static enum step refuse_busy(struct connection *connection, const char *bytes, s
 
 static void exhausted(struct connection *connection)
 {
-	refuse_busy(connection, "", 0);
+	struct stream *stream = &state_of(connection)->stream;
+
+	if (stream->source != STREAM_NONE)
+		stream_break(connection, stream, "busy", "Too much is being sent at once.");
+	else
+		refuse_busy(connection, "", 0);
 }
 
 static void timed_out(struct connection *connection)
 {
+	struct stream *stream = &state_of(connection)->stream;
 	bool body = state_of(connection)->body_by > 0;
+
+	if (stream->source != STREAM_NONE) {
+		stream_time_out(connection, stream);
+		return;
+	}
 	/* The connection has noted the time-out itself. */
 	refuse(connection, "", 0,
 	       &(struct refused){.status = 408,
@@ -195,6 +175,7 @@ static void say_continue(struct connection *connection, size_t arrived)
 	struct text out;
 	if (!state->request.expect_continue || state->continued)
 		return;
+	gather_answer(connection);
 	state->continued = arrived > state->request.head_length;
 	if (state->continued || connection_room(connection, 64, &out) != CONNECTION_ROOM)
 		return;
@@ -216,96 +197,177 @@ static enum step wait_for_body(struct connection *connection, size_t arrived)
 	return STEP_WAIT;
 }
 
-static void answer_allow(const struct call *call, struct answer *answer, const char *allow)
-{
-	struct reply_field fields[] = {{"Allow", allow}, {NULL, NULL}};
-	struct reply reply = {.status = 204, .fields = fields};
-	answer->status = 204;
-	reply_write(&answer->out, &call->frame, &reply);
-}
-
-/*
- * A browser sends what any page asks it to, to any address that it can reach, loopback included,
- * and says in Origin whose page it was (RFC 6454 7).  Only a page of ours may change anything.
- */
-static bool is_foreign(const struct call *call)
-{
-	const struct http_request *request = call->request;
-	struct http_span origin = request->field[HTTP_ORIGIN];
-	struct http_span host = request->field[HTTP_HOST];
-	const char *value = call->bytes + origin.at;
-
-	if (origin.length == 0 || request->method == HTTP_GET || request->method == HTTP_HEAD)
-		return false;
-	const char *authority = memmem(value, origin.length, "://", 3);
-	if (!authority || (request->repeated & (1u << HTTP_ORIGIN)))
-		return true;
-	authority += 3;
-	size_t length = origin.length - (size_t)(authority - value);
-	return length != host.length || strncasecmp(authority, call->bytes + host.at, length) != 0;
-}
-
-static void dispatch(const struct route *route, const struct call *call, struct answer *answer)
-{
-	enum http_method method = call->request->method;
-	const char *path = call->bytes + call->request->path.at;
-
-	if (method == HTTP_OPTIONS && call->request->path.length == 1 && *path == '*') {
-		answer_allow(call, answer, "GET, HEAD, POST, OPTIONS");
-	} else if (!route) {
-		answer_error(call, answer, 404, "not_found", "There is nothing at this path.",
-		             NULL);
-	} else if (method == HTTP_OPTIONS) {
-		answer_allow(call, answer, route->allow);
-	} else if (!route_allows(route, method)) {
-		struct reply_field fields[] = {{"Allow", route->allow}, {NULL, NULL}};
-		answer_error(call, answer, 405, "method_not_allowed",
-		             "The field Allow names the methods of this path.", fields);
-	} else if (is_foreign(call)) {
-		answer_error(call, answer, 403, "foreign_origin",
-		             "A page of another origin may not change anything here.", NULL);
-	} else {
-		route->handle(call, answer);
-	}
-}
-
-/* MORE: bytes that have arrived behind this request. */
-static struct call prepare(struct connection *connection, char *bytes, size_t more)
+/* What follows from a head that was parsed now: who answers, and how. */
+static const struct head *understand(struct connection *connection, const char *bytes)
 {
 	struct worker *worker = connection->worker;
-	const struct http_request *request = &state_of(connection)->request;
-	bool draining = worker->phase != PHASE_SERVING;
+	struct http_state *state = state_of(connection);
+	struct head *head = &worker->heads->other;
+	struct call call = {
+	    .settings = worker->settings, .request = &state->request, .bytes = bytes};
+
+	head->request = state->request;
+	head->route = route_find(bytes + head->request.path.at, head->request.path.length,
+	                         worker->settings->diagnostics, &head->segment);
+	route_frame(&call);
+	head->frame = call.frame;
+	if (!state->understood)
+		heads_keep(worker->heads, bytes, head);
+	state->understood = true;
+	return head;
+}
+
+/* The head is read into the connection's state, and what follows from it into *HEAD. */
+static enum http_progress read_head(struct connection *connection, const char *bytes, size_t length,
+                                    const struct head **head)
+{
+	struct http_state *state = state_of(connection);
+
+	*head = state->looked_up ? NULL : heads_find(connection->worker->heads, bytes, length);
+	state->looked_up = true;
+	if (*head) {
+		state->request = (*head)->request;
+		state->understood = true;
+		return HTTP_DONE;
+	}
+	enum http_progress progress = http_parse_head(&state->request, bytes, length);
+	if (progress == HTTP_DONE && state->request.method != HTTP_UNKNOWN_METHOD)
+		*head = understand(connection, bytes);
+	return progress;
+}
+
+/* LENGTH bytes have arrived from the first of the request with HEAD on. */
+static struct call prepare(struct connection *connection, const struct head *head, char *bytes,
+                           size_t length)
+{
+	struct worker *worker = connection->worker;
+	const struct http_state *state = state_of(connection);
+	const struct http_request *request = &state->request;
 	struct call call = {.settings = worker->settings,
 	                    .ledger = worker->server->ledger,
+	                    .history = worker->server->history,
 	                    .request = request,
 	                    .bytes = bytes,
+	                    .segment = head->segment,
 	                    .body = bytes + request->head_length,
-	                    .body_length = (size_t)request->body_length,
+	                    .body_length = length - request->head_length,
+	                    .frame = head->frame,
 	                    .now_us = worker_time_us(worker),
-	                    .draining = draining,
-	                    .resumed = state_of(connection)->resumed};
-	call.frame =
-	    (struct reply_frame){.date = worker_date(worker), .head = request->method == HTTP_HEAD};
-	/* What the client has sent ahead is served before a drain ends the connection. */
-	if (!request->keep_alive || (draining && more == 0))
+	                    .cursor = state->cursor,
+	                    .draining = worker->phase != PHASE_SERVING,
+	                    .resumed = state->resumed};
+
+	call.frame.date = worker_date(worker);
+	if (!request->keep_alive)
 		call.frame.connection = REPLY_CLOSE;
 	else if (request->minor == 0)
 		call.frame.connection = REPLY_KEEP_ALIVE;
 	return call;
 }
 
+/* The body has arrived, and MORE bytes behind it. */
+static void prepare_body(struct call *call, bool more)
+{
+	call->body_length = (size_t)call->request->body_length;
+	/* What the client has sent ahead is served before a drain ends the connection. */
+	if (call->draining && !more)
+		call->frame.connection = REPLY_CLOSE;
+}
+
+/* Is the body to be answered line by line while it comes? */
+static bool is_stream(const struct route *route, const struct call *call)
+{
+	const struct route_method *method = route_method(route, call->request->method);
+
+	return method && method->events && stream_is_lines(call) && !cors_is_foreign(call);
+}
+
+static enum step begin_stream(struct connection *connection, enum stream_source source,
+                              const struct call *call)
+{
+	struct http_state *state = state_of(connection);
+
+	if (array_is_conditional(call))
+		return refuse_condition(connection, call->bytes, call->request->head_length);
+	gather_answer(connection);
+	switch (stream_begin(connection, &state->stream, source, call, state->began)) {
+	case CONNECTION_ROOM_LATER:
+		return STEP_WAIT;
+	case CONNECTION_ROOM_NOTHING:
+		return refuse_busy(connection, call->bytes, call->request->head_length);
+	case CONNECTION_ROOM:
+		break;
+	}
+	return STEP_STREAM;
+}
+
+/* The answer OUT has its place: what does it mean for the connection? */
+static enum step end_request(struct connection *connection, const struct call *call, bool more)
+{
+	if (call->frame.connection == REPLY_CLOSE) {
+		gather_answer(connection);
+		connection_close(connection, call->request->keep_alive || more);
+	}
+	return STEP_NEXT;
+}
+
+/* The one event in CALL joins those before it. */
+static enum step join(struct connection *connection, const struct call *call, size_t room,
+                      size_t length)
+{
+	switch (gather(connection, call, room, length, state_of(connection)->began)) {
+	case CONNECTION_ROOM_LATER:
+		return STEP_WAIT;
+	case CONNECTION_ROOM_NOTHING:
+		return refuse_busy(connection, call->bytes, length);
+	case CONNECTION_ROOM:
+		break;
+	}
+	return STEP_NEXT;
+}
+
 /* The handler wants no answer to leave, or not yet. */
 static bool is_put_off(struct connection *connection, const struct answer *answer)
 {
+	struct http_state *state = state_of(connection);
+
 	if (answer->poisoned) {
 		worker_stop(connection->worker, WORKER_POISONED);
 		return true;
 	}
 	if (answer->pause_ms == 0)
 		return false;
-	state_of(connection)->resumed = true;
+	state->resumed = true;
+	state->cursor = answer->cursor;
+	state->lsn = answer->lsn;
 	connection_pause(connection, answer->pause_ms / 1000.0);
 	return true;
+}
+
+/* The one request in CALL is answered, or put off. */
+static enum step answer_alone(struct connection *connection, const struct route *route,
+                              const struct call *call, size_t room, size_t length)
+{
+	struct answer answer = {.lsn = state_of(connection)->lsn};
+
+	gather_answer(connection);
+	switch (connection_room(connection, room, &answer.out)) {
+	case CONNECTION_ROOM_LATER:
+		return STEP_WAIT;
+	case CONNECTION_ROOM_NOTHING:
+		return refuse_busy(connection, call->bytes, length);
+	case CONNECTION_ROOM:
+		break;
+	}
+	route_answer(route, call, &answer);
+	if (answer.elements)
+		return begin_stream(connection, STREAM_ARRAY, call);
+	if (is_put_off(connection, &answer))
+		return STEP_WAIT;
+	connection_answer(connection, &answer.out, answer.lsn);
+	note_answer(connection, call->bytes, length, state_of(connection)->began, &answer,
+	            "an operation");
+	return STEP_NEXT;
 }
 
 /*
@@ -314,13 +376,10 @@ static bool is_put_off(struct connection *connection, const struct answer *answe
  */
 static enum step serve(struct connection *connection, char *bytes, size_t *length)
 {
-	const struct server_settings *settings = connection->worker->settings;
 	struct http_request *request = &state_of(connection)->request;
-	struct answer answer = {0};
-	struct call call;
-	struct http_span segment;
+	const struct head *head;
 
-	switch (http_parse_head(request, bytes, *length)) {
+	switch (read_head(connection, bytes, *length, &head)) {
 	case HTTP_MORE:
 		return wait_for_head(connection);
 	case HTTP_REFUSED:
@@ -330,7 +389,13 @@ static enum step serve(struct connection *connection, char *bytes, size_t *lengt
 	}
 	if (request->method == HTTP_UNKNOWN_METHOD)
 		return refuse_method(connection, bytes, *length);
-	switch (http_parse_body(request, bytes, length, settings->max_body)) {
+
+	struct call call = prepare(connection, head, bytes, *length);
+	const struct route *route = head->route;
+	if (is_stream(route, &call))
+		return begin_stream(connection, STREAM_LINES, &call);
+
+	switch (http_parse_body(request, bytes, length, call.settings->max_body)) {
 	case HTTP_MORE:
 		return wait_for_body(connection, *length);
 	case HTTP_REFUSED:
@@ -340,47 +405,65 @@ static enum step serve(struct connection *connection, char *bytes, size_t *lengt
 	}
 	connection_expect_nothing(connection);
 
-	size_t end = request->head_length + (size_t)request->body_length;
-	const struct route *route = route_find(bytes + request->path.at, request->path.length,
-	                                       settings->diagnostics, &segment);
-	size_t room = HANDLER_ROOM + (route && route->returns_body ? request->body_length : 0);
-	switch (connection_room(connection, room, &answer.out)) {
-	case CONNECTION_ROOM_LATER:
-		return STEP_WAIT;
-	case CONNECTION_ROOM_NOTHING:
-		return refuse_busy(connection, bytes, *length);
-	case CONNECTION_ROOM:
+	bool more = *length > request->head_length + request->body_length;
+	prepare_body(&call, more);
+	size_t room = route_room(route, &call);
+	enum step step = gather_takes(connection, route, &call, more)
+	                     ? join(connection, &call, room, *length)
+	                     : answer_alone(connection, route, &call, room, *length);
+	return step == STEP_NEXT ? end_request(connection, &call, more) : step;
+}
+
+/* Serves the stream that is under way.  Returns how many bytes it consumed. */
+static size_t serve_stream(struct connection *connection, char *bytes, size_t *length)
+{
+	struct http_state *state = state_of(connection);
+	size_t consumed = stream_serve(connection, &state->stream, &state->request, bytes, length);
+
+	if (state->stream.source == STREAM_NONE)
+		begin_request(state);
+	return consumed;
+}
+
+/* Serves one request that has not been begun.  Returns how many bytes it consumed, 0: wait. */
+static size_t serve_next(struct connection *connection, char *bytes, size_t *length)
+{
+	struct http_state *state = state_of(connection);
+	size_t consumed = 0;
+
+	if (state->began <= 0)
+		state->began = connection->worker->now;
+	switch (serve(connection, bytes, length)) {
+	case STEP_WAIT:
+		break;
+	case STEP_STREAM:
+		consumed = state->request.head_length;
+		break;
+	case STEP_NEXT:
+		consumed = state->request.head_length + (size_t)state->request.body_length;
+		begin_request(state);
 		break;
 	}
-	call = prepare(connection, bytes, *length - end);
-	call.segment = segment;
-	dispatch(route, &call, &answer);
-	if (is_put_off(connection, &answer))
-		return STEP_WAIT;
-
-	connection_answer(connection, &answer.out, answer.lsn);
-	note_answer(connection, bytes, *length, &answer, "an event");
-	if (call.frame.connection == REPLY_CLOSE)
-		connection_close(connection, request->keep_alive || *length > end);
-	return STEP_NEXT;
+	return consumed;
 }
 
 static size_t arrived(struct connection *connection, char *bytes, size_t *length)
 {
-	struct http_state *state = state_of(connection);
+	const struct stream *stream = &state_of(connection)->stream;
 	size_t at = 0;
 
-	while (at < *length && connection_may_go_on(connection)) {
+	while ((at < *length || stream->source != STREAM_NONE) &&
+	       connection_may_go_on(connection)) {
+		bool streams = stream->source != STREAM_NONE;
 		size_t left = *length - at;
-		if (state->began <= 0)
-			state->began = connection->worker->now;
-		enum step step = serve(connection, bytes + at, &left);
+		size_t consumed = streams ? serve_stream(connection, bytes + at, &left)
+		                          : serve_next(connection, bytes + at, &left);
 		*length = at + left;
-		if (step == STEP_WAIT)
+		at += consumed;
+		if (streams ? stream->source != STREAM_NONE : consumed == 0)
 			break;
-		at += state->request.head_length + (size_t)state->request.body_length;
-		begin_request(state);
 	}
+	gather_answer(connection);
 	return at;
 }
 

@@ -19,6 +19,7 @@ struct protocol {
 	 * BYTES[0..*LENGTH) have arrived and were not consumed.  Serves what is complete, as long
 	 * as connection_may_go_on, and returns how many bytes it consumed from the start.  May
 	 * change the bytes and shrink *LENGTH.  What is left is handed in again with what follows.
+	 * *LENGTH may be 0 while connection_stream is on.
 	 */
 	size_t (*arrived)(struct connection *connection, char *bytes, size_t *length);
 

@@ -11,7 +11,7 @@ struct class
 
 static const struct class classes[REFUSAL_CLASSES] = {
     [REFUSAL_MALFORMED] = {LOG_LEVEL_INFO, "malformed HTTP", "the client must follow RFC 9112"},
-    [REFUSAL_INVALID] = {LOG_LEVEL_INFO, "invalid events",
+    [REFUSAL_INVALID] = {LOG_LEVEL_INFO, "invalid operations",
                          "the answer's reason and detail tell the client what to change"},
     [REFUSAL_TIMED_OUT] = {LOG_LEVEL_INFO, "clients too slow",
                            "see header_timeout, body_timeout, body_rate and write_timeout"},
@@ -21,8 +21,13 @@ static const struct class classes[REFUSAL_CLASSES] = {
     [REFUSAL_DISK_FULL] = {LOG_LEVEL_ERROR, "disk full", "make room on the disk of the data"},
     [REFUSAL_TABLE_FULL] = {LOG_LEVEL_ERROR, "account table full",
                             "raise the number of accounts and restart"},
+    [REFUSAL_HOLDS_FULL] = {LOG_LEVEL_ERROR, "hold table full", "raise max_holds and restart"},
     [REFUSAL_JOURNAL_FAILED] = {LOG_LEVEL_ERROR, "journal failed",
                                 "the disk has failed; the daemon is going down"},
+    [REFUSAL_FORGOTTEN] = {LOG_LEVEL_WARNING, "ids whose records are gone",
+                           "the clients retry after more than id_window; see journal_keep"},
+    [REFUSAL_READ_FAILED] = {LOG_LEVEL_ERROR, "the journal cannot be read",
+                             "check the disk, then run tallyctl journal check"},
     [REFUSAL_PAUSED] = {LOG_LEVEL_WARNING, "not accepting connections",
                         "raise max_connections or the limit of open files"},
 };

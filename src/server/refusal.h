@@ -16,8 +16,11 @@ enum refusal {
 	REFUSAL_QUEUE_FULL,
 	REFUSAL_DISK_FULL,
 	REFUSAL_TABLE_FULL,
+	REFUSAL_HOLDS_FULL,
 	REFUSAL_JOURNAL_FAILED,
-	REFUSAL_PAUSED, /* listeners, at a limit or out of descriptors */
+	REFUSAL_FORGOTTEN,   /* an id whose record is no longer kept */
+	REFUSAL_READ_FAILED, /* of the journal, for an id or a statement */
+	REFUSAL_PAUSED,      /* listeners, at a limit or out of descriptors */
 	REFUSAL_CLASSES,
 };
 

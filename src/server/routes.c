@@ -1,43 +1,80 @@
+#include "routes.h"
+
 #include <string.h>
 
-#include "routes.h"
+#include "array.h"
+#include "cors.h"
 
 #define GET_ALLOW  "GET, HEAD, OPTIONS"
 #define POST_ALLOW "POST, OPTIONS"
+#define ALL_ALLOW  "GET, HEAD, POST, PUT, DELETE, OPTIONS"
+
+#define PROBLEM_JSON "application/problem+json"
+
+#define GET(...)                                                                                   \
+	{                                                                                          \
+		.method = HTTP_GET, .handle = __VA_ARGS__                                          \
+	}
+#define POST(...)                                                                                  \
+	{                                                                                          \
+		.method = HTTP_POST, .handle = __VA_ARGS__                                         \
+	}
+#define PUT(...)                                                                                   \
+	{                                                                                          \
+		.method = HTTP_PUT, .handle = __VA_ARGS__                                          \
+	}
+#define DELETE(...)                                                                                \
+	{                                                                                          \
+		.method = HTTP_DELETE, .handle = __VA_ARGS__                                       \
+	}
+
+#define PAGE      .room = HANDLER_PAGE_ROOM
+#define OPERATION .room = HANDLER_OPERATION_ROOM
+#define LARGE     .room = REPLY_RESULT_MAX
 
 static const struct route routes[] = {
-    {.pattern = "/events", .method = HTTP_POST, .allow = POST_ALLOW, .handle = handle_event},
-    {.pattern = "/accounts/*", .method = HTTP_GET, .allow = GET_ALLOW, .handle = handle_account},
-    {.pattern = "/healthz", .method = HTTP_GET, .allow = GET_ALLOW, .handle = handle_health},
-    {.pattern = "/", .method = HTTP_GET, .allow = GET_ALLOW, .handle = handle_about},
-    {.pattern = "/echo",
-     .method = HTTP_POST,
-     .allow = POST_ALLOW,
-     .handle = handle_echo,
-     .returns_body = true},
-    {.pattern = "/fast",
-     .method = HTTP_GET,
-     .allow = GET_ALLOW,
-     .handle = handle_fast,
-     .diagnostics = true},
-    {.pattern = "/sleep",
-     .method = HTTP_GET,
-     .allow = GET_ALLOW,
-     .handle = handle_sleep,
-     .diagnostics = true},
+    {"/events", POST_ALLOW, {POST(handle_event, .events = true)}, false},
+    {"/accounts/*",
+     "GET, HEAD, PUT, DELETE, OPTIONS",
+     {GET(handle_account), PUT(handle_replace, OPERATION), DELETE(handle_delete, OPERATION)},
+     false},
+    {"/accounts",
+     "GET, HEAD, POST, OPTIONS",
+     {GET(handle_accounts, PAGE), POST(handle_create, OPERATION)},
+     false},
+    {"/accounts/*/events", GET_ALLOW, {GET(handle_statement, PAGE)}, false},
+    {"/accounts/*/holds", GET_ALLOW, {GET(handle_account_holds, PAGE)}, false},
+    {"/transfers", POST_ALLOW, {POST(handle_transfer, OPERATION)}, false},
+    {"/transactions", POST_ALLOW, {POST(handle_transaction, LARGE)}, false},
+    {"/holds", POST_ALLOW, {POST(handle_place, OPERATION)}, false},
+    {"/holds/*", GET_ALLOW, {GET(handle_hold, OPERATION)}, false},
+    {"/holds/*/capture", POST_ALLOW, {POST(handle_capture, OPERATION)}, false},
+    {"/holds/*/release", POST_ALLOW, {POST(handle_release, OPERATION)}, false},
+    {"/healthz", GET_ALLOW, {GET(handle_health)}, false},
+    {"/", GET_ALLOW, {GET(handle_about)}, false},
+    {"/echo", POST_ALLOW, {POST(handle_echo, .returns_body = true)}, false},
+    {"/fast", GET_ALLOW, {GET(handle_fast)}, true},
+    {"/sleep", GET_ALLOW, {GET(handle_sleep)}, true},
 };
 
+/* Does PATH match PATTERN, with one whole segment for its "*"? */
 static bool matches(const char *pattern, const char *path, size_t length, struct http_span *segment)
 {
-	size_t fixed = strlen(pattern);
+	const char *star = strchr(pattern, '*');
+	size_t front = star ? (size_t)(star - pattern) : strlen(pattern);
+	const char *behind = star ? star + 1 : "";
+	size_t back = strlen(behind);
+
 	*segment = (struct http_span){0};
-	if (pattern[fixed - 1] != '*')
-		return fixed == length && memcmp(pattern, path, length) == 0;
-	fixed--;
-	if (length < fixed || memcmp(pattern, path, fixed) != 0 ||
-	    memchr(path + fixed, '/', length - fixed))
+	if (length < front + back || memcmp(pattern, path, front) != 0 ||
+	    memcmp(behind, path + length - back, back) != 0)
 		return false;
-	*segment = (struct http_span){.at = (uint32_t)fixed, .length = (uint32_t)(length - fixed)};
+	size_t middle = length - front - back;
+	if (!star)
+		return middle == 0;
+	if (memchr(path + front, '/', middle))
+		return false;
+	*segment = (struct http_span){.at = (uint32_t)front, .length = (uint32_t)middle};
 	return true;
 }
 
@@ -53,7 +90,87 @@ const struct route *route_find(const char *path, size_t length, bool diagnostics
 	return NULL;
 }
 
-bool route_allows(const struct route *route, enum http_method method)
+const struct route_method *route_method(const struct route *route, enum http_method method)
 {
-	return method == route->method || (method == HTTP_HEAD && route->method == HTTP_GET);
+	enum http_method wanted = method == HTTP_HEAD ? HTTP_GET : method;
+
+	for (int i = 0; route && i < ROUTE_METHODS_MAX && route->method[i].handle; i++)
+		if (route->method[i].method == wanted)
+			return &route->method[i];
+	return NULL;
+}
+
+/* Does the client prefer RFC 9457's form of errors, or at least like it as much? */
+static bool wants_problem(const struct call *call)
+{
+	struct http_span accept = call->request->field[HTTP_ACCEPT];
+	const char *value = call->bytes + accept.at;
+
+	if (accept.length == 0)
+		return false;
+	unsigned problem = http_accepts(value, accept.length, PROBLEM_JSON);
+	return problem > 0 && problem >= http_accepts(value, accept.length, REPLY_JSON);
+}
+
+void route_frame(struct call *call)
+{
+	call->frame.head = call->request->method == HTTP_HEAD;
+	call->frame.problem = wants_problem(call);
+	call->frame.origin = cors_allows(call);
+	call->frame.varies = call->settings->cors_origins.count > 0;
+}
+
+size_t route_room(const struct route *route, const struct call *call)
+{
+	const struct route_method *method = route_method(route, call->request->method);
+	size_t room = method && method->room ? method->room : HANDLER_ROOM;
+
+	if (method && method->returns_body)
+		room += call->body_length;
+	if (method && method->events)
+		room += array_room(call);
+	return room + (call->frame.origin ? CORS_ROOM : 0);
+}
+
+static void answer_allow(const struct call *call, struct answer *answer, const char *allow)
+{
+	struct reply_field fields[] = {{"Allow", allow}, {NULL, NULL}};
+	struct reply reply = {.status = 204, .fields = fields};
+
+	answer->status = 204;
+	reply_write(&answer->out, &call->frame, &reply);
+}
+
+static void answer_options(const struct route *route, const struct call *call,
+                           struct answer *answer)
+{
+	if (cors_is_preflight(call))
+		cors_preflight(call, answer, route->allow);
+	else
+		answer_allow(call, answer, route->allow);
+}
+
+void route_answer(const struct route *route, const struct call *call, struct answer *answer)
+{
+	enum http_method asked = call->request->method;
+	const struct route_method *method = route_method(route, asked);
+	const char *path = call->bytes + call->request->path.at;
+
+	if (asked == HTTP_OPTIONS && call->request->path.length == 1 && *path == '*') {
+		answer_allow(call, answer, ALL_ALLOW);
+	} else if (!route) {
+		answer_error(call, answer, 404, "not_found", "There is nothing at this path.",
+		             NULL);
+	} else if (asked == HTTP_OPTIONS) {
+		answer_options(route, call, answer);
+	} else if (!method) {
+		struct reply_field fields[] = {{"Allow", route->allow}, {NULL, NULL}};
+		answer_error(call, answer, 405, "method_not_allowed",
+		             "The field Allow names the methods of this path.", fields);
+	} else if (cors_is_foreign(call)) {
+		answer_error(call, answer, 403, "foreign_origin",
+		             "A page of another origin may not change anything here.", NULL);
+	} else {
+		method->handle(call, answer);
+	}
 }

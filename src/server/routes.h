@@ -10,13 +10,21 @@
 #include "../wire/http.h"
 #include "handlers.h"
 
-struct route {
-	const char *pattern; /* a path; "*" at its end is one segment, handed to the handler raw */
+struct route_method {
 	enum http_method method; /* GET also answers HEAD; OPTIONS is answered everywhere */
-	const char *allow;       /* the value of Allow (RFC 9110 10.2.1) */
 	handler *handle;
-	bool returns_body; /* the answer can be as long as the request's body */
-	bool diagnostics;  /* exists only with diagnostics = true */
+	size_t room;       /* bytes of its answer, 0: HANDLER_ROOM */
+	bool events;       /* POST /events: also takes streams, arrays, and events in groups */
+	bool returns_body; /* the answer can be as long as the request's body besides */
+};
+
+#define ROUTE_METHODS_MAX 3
+
+struct route {
+	const char *pattern; /* a path; one "*" in it is one segment, handed to the handler raw */
+	const char *allow;   /* the value of Allow (RFC 9110 10.2.1) */
+	struct route_method method[ROUTE_METHODS_MAX]; /* ends early with a NULL handler */
+	bool diagnostics;                              /* exists only with diagnostics = true */
 };
 
 /*
@@ -26,7 +34,19 @@ struct route {
 const struct route *route_find(const char *path, size_t length, bool diagnostics,
                                struct http_span *segment);
 
-/* May METHOD be used on ROUTE? */
-bool route_allows(const struct route *route, enum http_method method);
+/* How METHOD is answered on ROUTE (may be NULL), or NULL. */
+const struct route_method *route_method(const struct route *route, enum http_method method);
+
+/* Sets what call->frame takes from the request: head, problem, origin and varies. */
+void route_frame(struct call *call);
+
+/* How many bytes the answer to CALL on ROUTE (may be NULL) may take, after route_frame. */
+size_t route_room(const struct route *route, const struct call *call);
+
+/*
+ * Answers CALL on ROUTE (NULL: 404): with its handler, or with what keeps the handler from being
+ * asked: 404, 405, a foreign origin; and OPTIONS.
+ */
+void route_answer(const struct route *route, const struct call *call, struct answer *answer);
 
 #endif

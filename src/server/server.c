@@ -9,10 +9,15 @@
 #include "accept.h"
 #include "connection.h"
 #include "drain.h"
+#include "group.h"
+#include "heads.h"
 #include "release.h"
 #include "server.h"
 #include "slab.h"
 #include "worker.h"
+
+#define EXPIRE_EVERY (LEDGER_EXPIRE_EVERY_MS / 1e3) /* seconds */
+#define EXPIRE_MAX   64                             /* holds that one turn of the loop releases */
 
 void worker_stop(struct worker *worker, int status)
 {
@@ -86,6 +91,20 @@ static void on_access_log_due(struct ev_loop *loop, ev_timer *timer, int events)
 	(void)loop;
 	(void)events;
 	access_log_flush(worker->access_log);
+}
+
+/* Holds whose time is over: a bounded number a turn, so that connections are served in between. */
+static void on_expire_due(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	struct worker *worker = timer->data;
+	size_t expired = ledger_expire(worker->server->ledger, worker_time_us(worker), EXPIRE_MAX);
+	double pause = expired == EXPIRE_MAX ? 0 : EXPIRE_EVERY;
+	(void)events;
+	if (expired != 0)
+		worker->posted = true;
+	ev_timer_stop(loop, timer);
+	ev_timer_set(timer, pause, 0);
+	ev_timer_start(loop, timer);
 }
 
 /* --- signals --- */
@@ -167,8 +186,11 @@ static bool worker_init(struct worker *worker)
 	worker->loop = ev_loop_new(EVFLAG_AUTO | EVFLAG_NOENV);
 	worker->slab = slab_new(settings->max_connections);
 	worker->buffers = buffers_new(settings->buffer_memory);
-	worker->scratch = malloc(WORKER_READ_MAX);
-	if (!worker->loop || !worker->slab || !worker->buffers || !worker->scratch) {
+	worker->scratch = malloc(WORKER_KEPT_MAX + WORKER_READ_MAX);
+	worker->group = calloc(1, sizeof(*worker->group));
+	worker->heads = calloc(1, sizeof(*worker->heads));
+	if (!worker->loop || !worker->slab || !worker->buffers || !worker->scratch ||
+	    !worker->group || !worker->heads) {
 		log_error("cannot start with max_connections %u and buffer_memory %u: %m; both "
 		          "must be above 0, and buffer_memory a power of two from %u to %u",
 		          settings->max_connections, settings->buffer_memory, BUFFER_BLOCK_MIN,
@@ -187,11 +209,15 @@ static void start_watchers(struct worker *worker)
 	ev_idle_init(&worker->unfinished, on_unfinished);
 	ev_init(&worker->access_log_timer, on_access_log_due);
 	ev_init(&worker->drain_timer, NULL);
+	/* At once: where workers live for moments only, holds still run out in time. */
+	ev_timer_init(&worker->expire_timer, on_expire_due, 0, 0);
+	worker->expire_timer.data = worker;
 	worker->turn_begins.data = worker->turn_ends.data = worker->access_log_timer.data = worker;
 	/* The clock must be read before anything else of a turn looks at it. */
 	ev_set_priority(&worker->turn_begins, EV_MAXPRI);
 	ev_check_start(worker->loop, &worker->turn_begins);
 	ev_prepare_start(worker->loop, &worker->turn_ends);
+	ev_timer_start(worker->loop, &worker->expire_timer);
 	watch_signals(worker);
 	release_start(worker);
 	acceptor_start(worker->acceptor);
@@ -218,6 +244,8 @@ static void worker_end(struct worker *worker)
 	buffers_free(worker->buffers);
 	slab_free(worker->slab);
 	free(worker->scratch);
+	free(worker->group);
+	free(worker->heads);
 	if (worker->loop)
 		ev_loop_destroy(worker->loop);
 }

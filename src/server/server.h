@@ -9,8 +9,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cors.h"
+
 struct ledger;
-struct counters; /* shm/counter.h: this process's set */
+struct journal_reader; /* src/ledger/history.h */
+struct counters;       /* shm/counter.h: this process's set */
 
 /* One bound, listening, non-blocking socket, inherited and shared with all workers. */
 struct server_listener {
@@ -29,7 +32,8 @@ struct server_settings {
 	double idle_timeout;   /* seconds between requests */
 	double write_timeout;  /* seconds without progress while answers wait for the client */
 	double drain_timeout;  /* seconds; then connections are cut */
-	bool diagnostics;      /* GET /fast, GET /sleep */
+	struct cors_origins cors_origins;
+	bool diagnostics; /* GET /fast, GET /sleep */
 	const char *version;
 	uint32_t workers;         /* configured, for GET / */
 	uint64_t started_us;      /* of the daemon, microseconds since 1970 */
@@ -42,6 +46,7 @@ struct server {
 	const struct server_listener *listeners;
 	size_t listener_count;
 	struct ledger *ledger;
+	struct journal_reader *history; /* NULL: statements cannot be had */
 	struct counters *counters;
 	int wake_fd;  /* eventfd that the journal writer writes when answers may leave */
 	int ready_fd; /* one byte is written here once the loop serves; then closed; -1: none */

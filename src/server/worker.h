@@ -18,6 +18,7 @@
 #include "server.h"
 
 #define WORKER_READ_MAX    65536 /* bytes that one read takes from a connection */
+#define WORKER_KEPT_MAX    4096  /* bytes kept of a connection that a read joins before its own */
 #define WORKER_RUNS        (-1)  /* exit_status of a worker that is not to stop */
 #define WORKER_POISONED    70
 #define WORKER_DISK_FAILED 71
@@ -25,6 +26,8 @@
 struct connection;
 struct slab;
 struct acceptor;
+struct group;
+struct heads;
 
 /* Each is a further step towards the end. */
 enum phase {
@@ -46,6 +49,7 @@ struct worker {
 	struct ev_loop *loop;
 	double now; /* monotonic seconds, of this turn of the loop */
 	enum phase phase;
+	double drain_by; /* monotonic seconds: who is left is cut then; 0: no drain */
 	int exit_status; /* WORKER_RUNS, or what server_run shall return */
 
 	struct slab *slab;
@@ -53,7 +57,10 @@ struct worker {
 	struct acceptor *acceptor;
 	struct access_log *access_log; /* NULL: none */
 	struct refusals refusals;
-	char *scratch; /* WORKER_READ_MAX bytes: what arrives is read here first */
+	char
+	    *scratch; /* WORKER_KEPT_MAX + WORKER_READ_MAX bytes: what arrives is read here first */
+	struct group *group; /* of the connection being served, group.h */
+	struct heads *heads; /* heads.h */
 
 	struct connection_list held;  /* their answers wait for the journal, the oldest first */
 	struct connection_list again; /* have used up their slice of a turn */
@@ -71,6 +78,7 @@ struct worker {
 	ev_timer wake_watch; /* asks again while answers are held, should a wake-up be lost */
 	ev_timer drain_timer;
 	ev_timer access_log_timer;
+	ev_timer expire_timer;
 	ev_signal on_term, on_winch, on_quit, on_usr1;
 };
 

@@ -1,0 +1,38 @@
+/*
+ * What is counted and written down about answers.
+ */
+#ifndef TALLYD_SERVER_NOTE_H
+#define TALLYD_SERVER_NOTE_H
+
+#include <stdint.h>
+
+#include "connection.h"
+#include "handlers.h"
+
+/* An answer that has its place in the queue, to the request line REQUEST. */
+struct note {
+	const char *request; /* raw bytes from the request's first on, the line and perhaps more */
+	size_t length;
+	double began; /* when its first byte came, monotonic seconds */
+	unsigned status;
+	size_t bytes; /* of its body */
+	uint64_t lsn; /* that it depends on, 0: none */
+};
+
+/* Counts one request, and writes its line for the access log. */
+void note_request(struct connection *connection, const struct note *note);
+
+/* The same for the whole answer in ANSWER. */
+void note_whole(struct connection *connection, const char *request, size_t length, double began,
+                const struct answer *answer);
+
+/*
+ * The same, and counts and logs what the handler decided: DETAIL is what was refused, if it was.
+ */
+void note_answer(struct connection *connection, const char *request, size_t length, double began,
+                 const struct answer *answer, const char *detail);
+
+/* Counts COUNT operations that VERDICT was given on. */
+void note_verdicts(struct worker *worker, enum verdict verdict, uint64_t count);
+
+#endif
