@@ -20,7 +20,7 @@ my @ROOMS = (
 	{ room => 'src/ledger', knows => [qr{^shm/}] },
 	{ room => 'src/wire',   knows => [qr{^src/ledger/event\.h$}] },
 	{ room => 'src/server', knows => [
-			qr{^src/ledger/(?:event|ledger)\.h$}, qr{^src/wire/}, qr{^src/base/},
+			qr{^src/ledger/(?:event|history|ledger)\.h$}, qr{^src/wire/}, qr{^src/base/},
 			qr{^shm/counter\.h$},
 		] },
 	{ room => 'src/daemon', knows => [qr{^shm/}, qr{^src/(?:base|ledger|wire|server)/}] },
@@ -29,7 +29,7 @@ my @ROOMS = (
 
 # Files that may know less than their room.
 my @FORBIDDEN = (
-	{ file => qr{^src/daemon/master[^/]*$}, what => qr{^shm/(?:lock|table|operation)\.h$},
+	{ file => qr{^src/daemon/(?:master|reload|seat)[^/]*$}, what => qr{^shm/(?:lock|table|operation)\.h$},
 		why => 'the master takes no lock and touches no slot' },
 );
 

@@ -1,6 +1,6 @@
 #!/usr/bin/perl
 # No room: in /dev/shm, where tallyd must not start, and say why; on the disk, where it goes on
-# reading, takes no update, and heals by itself once there is room.
+# reading, takes no update, remembers no id, and heals by itself once there is room.
 
 use strict;
 use warnings;
@@ -18,6 +18,7 @@ use constant {
 	DISK          => '6M',
 	HEAL_DEADLINE => 10, # seconds; the daemon looks every second
 	RESTARTS      => 3,  # on a full disk
+	LAST_ROOM     => 2000, # operations that may fit where many at once did not
 };
 
 Mounts::enter();
@@ -38,7 +39,7 @@ END {
 Mounts::tmpfs('/dev/shm', '1M');
 my $tallyd = Tallyd->start(expect_failure => 1);
 is($tallyd->exit_status, 1, 'a full /dev/shm: it does not start');
-my $words = qr/cannot make the shared memory .* bytes: No space left on device; enlarge \/dev\/shm or lower max_accounts and ring_size/;
+my $words = qr/cannot make the shared memory .* bytes: No space left on device; enlarge \/dev\/shm or lower max_accounts, max_ids, max_holds and ring_size/;
 like($tallyd->log_text, $words, '... and says what to do');
 is_deeply([glob '/dev/shm/*'], [], '... and leaves nothing there');
 my $said = Mounts::failure($tallyd->binary, '-c', $tallyd->config_file);
@@ -75,9 +76,20 @@ sub fill {
 	return $told;
 }
 
+# Where eight events at once had no room, a smaller record may still fit: until there is none.
+sub fill_up {
+	my ($tallyd) = @_;
+	my $connection = $tallyd->connection;
+	for (1 .. LAST_ROOM) {
+		return if $tallyd->event('filler', 1, connection => $connection)->{status} == 507;
+	}
+	die 'the disk is never full';
+}
+
 # What a full disk looks like from outside.
 sub is_full {
 	my ($tallyd, $told) = @_;
+	fill_up($tallyd);
 	my $answer = $tallyd->event('full', 1);
 	is($answer->{status}, 507, 'an update: 507');
 	is($answer->{json}{reason}, 'disk_full', '... disk_full');
@@ -85,6 +97,65 @@ sub is_full {
 	$answer = $tallyd->request('GET', '/healthz');
 	is("$answer->{status} $answer->{json}{reason}", '503 disk_full', '/healthz: 503 disk_full');
 	is_deeply([Hammer::lost($tallyd, $told)], [], 'balances are read, and right');
+	return;
+}
+
+# While there is room: what the next operations are about.
+sub prepare {
+	my ($tallyd, $round) = @_;
+	$tallyd->call(@$_) for ['POST', '/accounts', { account => "kept$round", floor => 0 }],
+		['POST', '/events', { account => "kept$round", amount => 100 }],
+		['POST', '/holds', { account => "kept$round", amount => 3, ttl => 3600, id => "placed$round" }];
+	return;
+}
+
+# Operations under ids, and what they are answered when there is room.
+sub waiting {
+	my ($round) = @_;
+	my ($kept, $got) = ("kept$round", "got$round");
+	my @all = (
+		[200, 'POST', '/events', { account => $kept, amount => 7 }],
+		[402, 'POST', '/events', { account => $kept, amount => -1000 }],
+		[404, 'POST', '/holds/none/release', {}],
+		[200, 'POST', '/transfers', { from => $kept, to => $got, amount => 2 }],
+		[200, 'POST', '/transactions', { legs => [{ account => $kept, amount => -2 },
+			{ account => $got, amount => 2 }] }],
+		[201, 'POST', '/holds', { account => $kept, amount => 3, ttl => 3600 }],
+		[200, 'POST', "/holds/placed$round/capture", { amount => 4 }],
+		[201, 'PUT', "/accounts/put$round", { floor => 0 }],
+		[409, 'POST', '/accounts', { account => $kept }],
+	);
+	my $number = 0;
+	$_->[3]{id} = "waiting$round-" . ++$number for @all;
+	return @all;
+}
+
+# "status replayed" of each.
+sub ask {
+	my ($tallyd, $round) = @_;
+	my $connection = $tallyd->connection;
+	return map {
+		my $answer = $tallyd->call(@$_[1 .. 3], undef, connection => $connection);
+		"$answer->{status} " . ($answer->{headers}{'idempotent-replayed'} || 'first');
+	} waiting($round);
+}
+
+sub is_not_remembered {
+	my ($tallyd, $round) = @_;
+	my @waiting = waiting($round);
+	is_deeply([ask($tallyd, $round)], [map { "$_->[0] first" } @waiting],
+		'what was refused with 507 under an id is decided, for the first time');
+	is_deeply([ask($tallyd, $round)], [map { "$_->[0] true" } @waiting], '... and then remembered');
+	is_deeply([map { $tallyd->balance("$_$round") } 'kept', 'got', 'put'], [99, 4, 0],
+		'... and applied once');
+	return;
+}
+
+# Twice, for the second is a retry.
+sub is_refused {
+	my ($tallyd, $round) = @_;
+	is_deeply([ask($tallyd, $round), ask($tallyd, $round)], [map { '507 first' } waiting($round), waiting($round)],
+		'every operation under an id: 507');
 	return;
 }
 
@@ -103,21 +174,27 @@ sub full_disk {
 	put_ballast();
 	$tallyd = Tallyd->start(data_dir => "$disk/data", config => { journal_segment => '256K',
 		ring_size => '256K', snapshot_every => '256K', max_accounts => 1000 });
+	prepare($tallyd, 1);
 	my @told = fill($tallyd, 'first');
 	like($tallyd->log_text, qr/cannot make the next journal segment: No space left on device;.*Make room/,
 		"$kind: the log says what to do");
 	is_full($tallyd, $told[0]);
+	is_refused($tallyd, 1);
 	heals($tallyd);
+	is_not_remembered($tallyd, 1);
 	like($tallyd->log_text, qr/the journal has room again/, '... and says so');
 
+	prepare($tallyd, 2);
 	put_ballast();
 	push @told, fill($tallyd, 'second');
 	for my $restart (1 .. RESTARTS) {
 		$restart % 2 ? $tallyd->kill9 : is($tallyd->stop, 0, 'drained on a full disk');
 		$tallyd->start_again(expect_health => 503);
 		is_full($tallyd, $_) for @told;
+		is_refused($tallyd, 2);
 	}
 	heals($tallyd);
+	is_not_remembered($tallyd, 2);
 	is($tallyd->stop, 0, 'drained');
 	undef $tallyd;
 	return;

@@ -1,17 +1,19 @@
 #!/usr/bin/perl
-# SIGKILL to the master and everything else under load, and starting again; a second master on the
-# same data; the restart with a long journal.
+# SIGKILL to the master and everything else under load, of plain events and of every kind of
+# operation, and starting again; a second master on the same data; the restart with a long journal.
 #
-# TALLYD_RESTART_ROUNDS (default 20), TALLYD_RESTART_RECORDS (default 300000: of the long journal)
+# TALLYD_RESTART_ROUNDS (default 20), TALLYD_RESTART_BANK (default 10: with every operation),
+# TALLYD_RESTART_RECORDS (default 300000: of the long journal)
 
 use strict;
 use warnings;
 
 use FindBin;
 use lib "$FindBin::RealBin/lib";
+use Bank;
 use Hammer;
 use List::Util qw(shuffle);
-use Tallyd qw(wait_until);
+use Tallyd qw(build_dir wait_until);
 use Test::More;
 use Time::HiRes qw(sleep time);
 
@@ -19,9 +21,12 @@ use constant {
 	LOAD      => 0.3, # seconds, at most, of load before everything is killed
 	GONE      => 5,   # seconds that a dead master's children may still be there
 	LONG_WAIT => 300, # seconds to write the long journal
+	ANSWERS   => 100, # that the bank gives before everything is killed
+	TOLD      => 10,  # differences that are printed
 };
 
 my $rounds = $ENV{TALLYD_RESTART_ROUNDS} || 20;
+my $bank_rounds = $ENV{TALLYD_RESTART_BANK} || 10;
 my $records = $ENV{TALLYD_RESTART_RECORDS} || 300_000;
 
 # ---- kill -9 of everything
@@ -54,7 +59,53 @@ is_deeply([Hammer::oddities($told)], [], 'no event was lost or applied twice');
 is_deeply([Hammer::lost($tallyd, $told)], [],
 	'acknowledged events are there once, the others at most once');
 
+is($tallyd->stop, 0, 'drained');
+undef $tallyd;
+
+# ---- the same with every kind of operation
+
+# A snapshot every few hundred operations: each has open holds and ids that are asked for again.
+$tallyd = Tallyd->start(config => { workers => 4, journal_segment => '256K', snapshot_every => '64K',
+	default_floor => 0 });
+my $bank = Bank->open($tallyd, dir => $tallyd->dir, prefix => 'bank', accounts => 200,
+	customers => 8);
+my $snapshots = 0; # with holds and ids that a start began with
+for my $round (1 .. $bank_rounds) {
+	$bank->wait_more(ANSWERS) or die "the bank has no answers; the log:\n" . $tallyd->log_tail;
+	sleep rand LOAD;
+	ok(kill_family($tallyd, $round % 2), "bank, round $round: all are killed");
+	ok(eval { $tallyd->start_again; 1 }, '... and it starts again') or diag $@;
+	last unless $tallyd->pid;
+	my ($ids, $holds) = $tallyd->log_text =~ /accounts, (\d+) ids, (\d+) holds.*recovered in/s;
+	$snapshots++ if $ids && $holds;
+}
+cmp_ok($snapshots, '>', $bank_rounds / 2, 'starts began with a snapshot that has ids and holds');
+ok($bank->close, 'every customer was answered') or diag $tallyd->log_tail;
+my $heard = $bank->testimony;
+
+sub agree {
+	my ($when) = @_;
+	my @wrong = Bank::differences($heard, Bank::books($tallyd));
+	is(scalar @wrong, 0, "$when: the books follow from the answers");
+	diag $_ for splice @wrong, 0, TOLD;
+	is_deeply([Bank::asked_again($heard, $tallyd)], [],
+		"$when: every id is answered as before, byte for byte");
+	return;
+}
+
+agree('at the end');
+kill_family($tallyd, 0);
+$tallyd->start_again;
+agree('after one more');
+is($tallyd->stop, 0, 'drained');
+my $said = `'@{[build_dir()]}/tallyctl' -d '@{[$tallyd->data_dir]}' journal check 2>&1`;
+is($?, 0, 'tallyctl journal check agrees') or diag $said;
+undef $tallyd;
+
 # ---- a second master
+
+$tallyd = Tallyd->start(config => { workers => 3, journal_segment => '256K',
+	snapshot_every => '256K' });
 
 $hammer = Hammer->start($tallyd, connections => 4, accounts => 40, prefix => 'second');
 $hammer->wait_more(50) or die 'nothing is accepted';

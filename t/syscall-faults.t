@@ -27,6 +27,7 @@ use constant {
 	START_DEADLINE => 10,  # seconds to serve, or to end
 	STOP_DEADLINE  => 10,  # seconds from SIGTERM to the end
 	CRASHED_WAIT   => 0.5, # the same where a process is killed over and over
+	HOPELESS       => 10,  # deaths before it serves
 	BANK_LOAD      => 1.5, # seconds, at most, that a bank is open under a fault
 	BANK_ANSWERS   => 500, # or until it has given so many answers
 	BANK_AFTER     => 50,  # answers that it gives afterwards
@@ -141,9 +142,11 @@ sub run_faulty {
 	my $tallyd = Tallyd->start(data_dir => $data, config => \%config,
 		wrapper => strace($case, $data), no_wait => 1);
 	my $served;
+	# What each of its processes does first may be what kills it, over and over.
 	my $decided = wait_until {
 		$served = $tallyd->serves;
-		return $served || defined $tallyd->exit_status;
+		return $served || defined $tallyd->exit_status
+			|| $killed && (() = $tallyd->log_text =~ /was killed by signal 9/g) > HOPELESS;
 	} START_DEADLINE;
 	push @problems, 'neither serves nor ends' unless $decided;
 	if ($served) {
@@ -193,15 +196,18 @@ sub run_clean {
 	my $tallyd = eval { Tallyd->start(data_dir => $data, config => \%config,
 		listen => [["127.0.0.1:$port", { protocol => 'http' }]]) };
 	return (0, "it does not start afterwards: $@") unless $tallyd;
-	my ($acknowledged, @problems) = $bank ? close_bank($tallyd, $bank) : $told[-1]{acknowledged};
+	my ($acknowledged, @problems) = $bank ? close_bank($tallyd, $bank)
+		: @told ? $told[-1]{acknowledged} : 0;
 	push @problems, Hammer::lost($tallyd, @told);
 	push @problems, 'it does not drain afterwards' if $tallyd->stop != 0;
 	return ($acknowledged, @problems);
 }
 
+my $cases_run = 0;
+
 sub run_case {
 	my ($case, $before) = @_;
-	my $data = "$top/data-$$";
+	my $data = "$top/data-$$-" . ++$cases_run;
 	if ($case->{fresh}) {
 		mkdir $data, 0700 or die "mkdir $data: $!";
 	} else {
@@ -213,8 +219,8 @@ sub run_case {
 		$told || ());
 	push @problems, @after;
 	Mounts::run('rm', '-rf', $data);
-	$acknowledged = 0 unless $told || $bank;
-	return { name => name($case), problems => \@problems, acknowledged => $acknowledged || 0 };
+	return { name => name($case), problems => \@problems,
+		acknowledged => $told || $bank ? $acknowledged : 0 };
 }
 
 # ---- side by side
