@@ -59,8 +59,9 @@ int disk_allocate(int fd, uint64_t size)
 {
 	int result = UNINTERRUPTED(fallocate(fd, 0, 0, (off_t)size));
 
-	/* Where there is no fallocate, the zeros that follow find a full disk as well. */
-	return result == 0 || errno == EOPNOTSUPP ? 0 : -1;
+	if (result != 0 && errno == EOPNOTSUPP)
+		return 1;
+	return result;
 }
 
 int disk_write_pieces(int fd, struct iovec *piece, int count, uint64_t offset)

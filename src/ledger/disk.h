@@ -21,7 +21,10 @@ int disk_create(int directory, const char *name);
 /* close(2); an error of a late write is reported. */
 int disk_close(int fd);
 
-/* Reserves SIZE bytes from the start (fallocate; writes where the file system has none). */
+/*
+ * Reserves SIZE bytes from the start of an empty file (fallocate), which reads as zero.  0; 1 where
+ * the file system cannot: then they must be written; -1 with errno.
+ */
 int disk_allocate(int fd, uint64_t size);
 
 /* Writes LENGTH zeros at OFFSET. */

@@ -58,20 +58,25 @@ static void make_head(struct head *head, const struct segment *segment, uint64_t
 	head->checksum = XXH3_64bits(head, offsetof(struct head, checksum));
 }
 
-/* Real zeros, not a hole: overwriting them later needs no metadata and no new blocks. */
-static int fill(int fd, const struct segment *segment, uint64_t now_us)
+/*
+ * Real zeros, not a hole: overwriting them later needs no metadata.  Blocks that are only reserved
+ * need some with each fdatasync, but are written once instead of twice.
+ */
+static int fill(int fd, const struct segment *segment, bool filled, uint64_t now_us)
 {
 	struct head head;
+	int reserved = disk_allocate(fd, segment->size);
 
 	make_head(&head, segment, now_us);
-	if (disk_allocate(fd, segment->size) != 0 ||
-	    disk_zero(fd, SEGMENT_HEAD, segment->size - SEGMENT_HEAD) != 0 ||
+	if (reserved < 0 ||
+	    ((filled || reserved != 0) &&
+	     disk_zero(fd, SEGMENT_HEAD, segment->size - SEGMENT_HEAD) != 0) ||
 	    disk_write(fd, &head, sizeof head, 0) != 0)
 		return -1;
 	return disk_fsync(fd);
 }
 
-int segment_create(int directory, const struct segment *segment, uint64_t now_us)
+int segment_create(int directory, const struct segment *segment, bool filled, uint64_t now_us)
 {
 	char name[SEGMENT_NAME_SIZE];
 	int fd = disk_create(directory, SEGMENT_TEMPORARY);
@@ -80,7 +85,7 @@ int segment_create(int directory, const struct segment *segment, uint64_t now_us
 	if (fd < 0)
 		return -1;
 	segment_name(name, segment->base);
-	failed = fill(fd, segment, now_us);
+	failed = fill(fd, segment, filled, now_us);
 	if (disk_close(fd) != 0)
 		failed = -1;
 	if (failed == 0)

@@ -27,11 +27,12 @@ void segment_name(char name[SEGMENT_NAME_SIZE], uint64_t base);
 bool segment_parse(const char *name, uint64_t *base);
 
 /*
- * Makes a segment in DIRECTORY (a descriptor): written under a temporary name, zero-filled,
- * fsynced, renamed, the directory fsynced.  So a file that has its final name has its full
- * size, and a shorter one is damage.  0, or -1 with errno; nothing is left behind then.
+ * Makes a segment in DIRECTORY (a descriptor): written under a temporary name, zero-filled (or,
+ * unless FILLED, only reserved, where the file system can), fsynced, renamed, the directory
+ * fsynced.  So a file that has its final name has its full size and its blocks, and a shorter one
+ * is damage.  0, or -1 with errno; nothing is left behind then.
  */
-int segment_create(int directory, const struct segment *segment, uint64_t now_us);
+int segment_create(int directory, const struct segment *segment, bool filled, uint64_t now_us);
 
 /*
  * Opens the segment at BASE with open(2) FLAGS and reads its head.  A descriptor; or -1: *WHY says

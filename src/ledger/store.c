@@ -283,17 +283,27 @@ int store_claim(struct store *store, uint64_t segment_size)
 	return store->count == 0 ? store_extend(store) : 0;
 }
 
-int store_extend(struct store *store)
+static int extend(struct store *store, bool filled)
 {
 	struct segment segment = {
 	    .base = store_space(store), .size = store->segment_size, .key = store->key};
 
-	if (segment_create(store->directory, &segment, now_us()) != 0)
+	if (segment_create(store->directory, &segment, filled, now_us()) != 0)
 		return -1;
 	pthread_mutex_lock(&store->lock);
 	int result = add(store, &segment);
 	pthread_mutex_unlock(&store->lock);
 	return result;
+}
+
+int store_extend(struct store *store)
+{
+	return extend(store, true);
+}
+
+int store_extend_unfilled(struct store *store)
+{
+	return extend(store, false);
 }
 
 /* Makes the segment that holds LSN the current one; the one before is synced for good. */

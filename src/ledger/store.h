@@ -72,6 +72,12 @@ int store_sync(struct store *store);
 int store_extend(struct store *store);
 
 /*
+ * The same, but its blocks are only reserved, not filled ahead: for a journal that grows so fast
+ * that writing everything twice would cost more than the metadata that this puts into each sync.
+ */
+int store_extend_unfilled(struct store *store);
+
+/*
  * replay: reads records one after the other from position FROM, where one begins.
  * NULL with errno.
  */
