@@ -10,6 +10,7 @@ use lib "$FindBin::RealBin/lib";
 use Check;
 use Tallyd qw(send_all wait_until);
 use Test::More;
+use Time::HiRes qw(sleep);
 
 use constant {
 	SEGMENT => 256 * 1024,    # bytes
@@ -130,10 +131,29 @@ sub test_days {
 	return;
 }
 
+# The account's present needs no record.
+my @dormant;    # its only two, both gone
+sub test_dormant {
+	my ($first, $second) = @dormant;
+	my $path = '/accounts/dormant?at=';
+	for my $at ($second->{lsn}, $second->{time}, '18446744073709551615', '9999-12-31T23:59:59.000000Z') {
+		is_deeply(call('GET', $path . $at)->{json}, { account => 'dormant', balance => 4, held => 0, version => 2,
+				lsn => $second->{lsn}, updated => $second->{time}, at => $at }, "what it has been since its newest change: $at");
+	}
+	refused(['GET', $path . $_], 410, 'pruned', "what it was before is not known: $_")
+		for $first->{lsn}, $second->{lsn} - 1, $first->{time};
+	refused(['GET', $path . '2001-01-01T00:00:00Z'], 404, 'unknown_account', 'before it was made it was not there');
+	return;
+}
+
 sub test_size {
 	start(journal_keep => '64K', max_accounts => 1000);
 	call(@{ event('old', 7, id => 'old') });
 	my $old = statement('/accounts/old/events')->{events}[0]{lsn};
+	call(@{ event('dormant', 3) });
+	sleep 0.01;    # so that its times differ
+	call(@{ event('dormant', 1) });
+	@dormant = reverse @{ statement('/accounts/dormant/events')->{events} };
 	ok(removed(8), 'a size: old segments are removed');
 	ok($tallyd->wait_log(qr/old segment\(s\) of \d+ bytes removed, it begins at position \d+/, 5), 'which is logged');
 	my ($page, $balance) = statement_ends();
@@ -144,7 +164,12 @@ sub test_size {
 	is_deeply(statement('/accounts/old/events'), { account => 'old', events => [], next => undef, pruned => $old },
 		'an account that was not touched since has an empty one');
 	refused(['GET', "/accounts/filler?at=$page->{pruned}"], 410, 'pruned', 'a balance of then is not known any more');
-	refused(['GET', '/accounts/filler?at=2001-01-01T00:00:00Z'], 410, 'pruned', 'likewise');
+	my $made = statement('/accounts/filler')->{created};
+	refused(['GET', "/accounts/filler?at=$made"], 410, 'pruned', 'likewise');
+	refused(['GET', '/accounts/filler?at=2001-01-01T00:00:00Z'], 404, 'unknown_account', 'before it was made it was not there');
+	is_deeply(statement('/accounts/dormant/events')->{events}, [], 'nothing is kept of a dormant account');
+	test_dormant();
+	refused(['GET', '/accounts/old?at=' . ($old - 1)], 404, 'unknown_account', 'one that changed only once was not there before');
 	is($tallyd->balance('old'), 7, 'the balance is');
 	refused(event('old', 7, id => 'old'), 409, 'id_forgotten', 'an id whose record is gone is not applied again');
 	is($tallyd->balance('old'), 7, 'really');
@@ -158,6 +183,7 @@ sub test_recovery {
 	$tallyd->start_again;
 	use_daemon($tallyd);
 	is(balances('old', 'filler'), "7 $before", 'recovery from what is kept');
+	test_dormant();
 	my ($page) = statement_ends();
 	cmp_ok($page->{pruned}, '>', 0, 'statements still say where they end');
 	is($tallyd->stop, 0, 'stopped');

@@ -156,6 +156,7 @@ subtest 'a long stream, and another connection of its worker' => sub {
 		POSIX::_exit(0);
 	}
 	my ($lines, $most, $wrong, $begun) = (BLOCK, 0, '', time);
+	my $sanitized = slurp("/proc/$worker->{pid}/maps") =~ /libasan|libubsan/;
 	my $look = 0;
 	while (!$reader->{ended} && time < $begun + FINISH * patience()) {
 		$reader->fill(1);
@@ -173,7 +174,10 @@ subtest 'a long stream, and another connection of its worker' => sub {
 	is($wrong, '', 'each was accepted');
 	is(balance($tallyd, 'a0') + balance($tallyd, 'a' . (ACCOUNTS - 1)), 2 * $LINES / ACCOUNTS,
 		'and applied once');
-	cmp_ok($most - $before, '<', GROWTH, 'in constant memory');
+	SKIP: {
+		skip 'a sanitizer uses memory of its own', 1 if $sanitized;
+		cmp_ok($most - $before, '<', GROWTH, 'in constant memory');
+	}
 	cmp_ok(scalar @took, '>', 10, scalar(@took) . ' reads on another connection meanwhile');
 	cmp_ok(p99(@took), '<', P99 * patience(), sprintf 'took %.1f ms at most but for one in a hundred',
 		1000 * p99(@took)) or do {

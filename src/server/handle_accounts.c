@@ -68,31 +68,66 @@ static void answer_past(const struct call *call, struct answer *answer, struct w
 	answer_json(call, answer, body.bytes, body.length);
 }
 
-static void answer_at(const struct call *call, struct answer *answer, struct words name,
-                      const struct moment *moment, uint64_t lsn)
+/* Is what VIEW shows, the account's present, what it was at MOMENT? */
+static bool is_since(const struct account_view *view, const struct moment *moment)
 {
-	struct walk_goal goal = {.below = UINT64_MAX, .time_us = UINT64_MAX};
+	return (moment->is_time ? view->updated_us : view->lsn) <= moment->value;
+}
+
+/* Was MOMENT, before the newest change, surely before the account of VIEW was made? */
+static bool is_before_birth(const struct account_view *view, const struct moment *moment)
+{
+	return moment->is_time ? moment->value < view->created_us : view->version == 1;
+}
+
+static void answer_absent(const struct call *call, struct answer *answer)
+{
+	answer_error(call, answer, 404, "unknown_account",
+	             "At that moment there was no such account.", NULL);
+}
+
+/* MOMENT lies before the newest change of the account VIEW: its records tell, if they are kept. */
+static void answer_from_journal(const struct call *call, struct answer *answer, struct words name,
+                                const struct moment *moment, const struct account_view *view)
+{
+	/* An LSN here is less than the newest: one more does not overflow. */
+	struct walk_goal goal = {.below = moment->is_time ? UINT64_MAX : moment->value + 1,
+	                         .time_us = moment->is_time ? moment->value : UINT64_MAX};
+	uint64_t lsn = view->lsn;
 	struct entry entry;
 
-	if (moment->is_time)
-		goal.time_us = moment->value;
-	else if (moment->value < UINT64_MAX)
-		goal.below = moment->value + 1;
 	switch (walk_back(call, answer, name, &goal, &lsn, &entry)) {
 	case WALK_FOUND:
 		answer_past(call, answer, name, moment, &entry);
 		return;
 	case WALK_END:
-		answer_error(call, answer, 404, "unknown_account",
-		             "At that moment there was no such account.", NULL);
+		answer_absent(call, answer);
 		return;
 	case WALK_PRUNED:
-		answer_reason(call, answer, "pruned");
+		if (is_before_birth(view, moment))
+			answer_absent(call, answer);
+		else
+			answer_reason(call, answer, "pruned");
 		return;
 	case WALK_LATER:
 	case WALK_FAILED:
 		return;
 	}
+}
+
+static void answer_at(const struct call *call, struct answer *answer, struct words name,
+                      const struct moment *moment, const struct account_view *view)
+{
+	const struct entry newest = {.lsn = view->lsn,
+	                             .time_us = view->updated_us,
+	                             .balance = view->balance,
+	                             .held = view->held,
+	                             .version = view->version};
+
+	if (is_since(view, moment))
+		answer_past(call, answer, name, moment, &newest);
+	else
+		answer_from_journal(call, answer, name, moment, view);
 }
 
 void handle_account(const struct call *call, struct answer *answer)
@@ -111,7 +146,7 @@ void handle_account(const struct call *call, struct answer *answer)
 		return;
 	}
 	if (moment.given)
-		answer_at(call, answer, name, &moment, view.lsn);
+		answer_at(call, answer, name, &moment, &view);
 	else
 		answer_present(call, answer, name, &view);
 }

@@ -25,7 +25,7 @@ static const struct class classes[REFUSAL_CLASSES] = {
     [REFUSAL_JOURNAL_FAILED] = {LOG_LEVEL_ERROR, "journal failed",
                                 "the disk has failed; the daemon is going down"},
     [REFUSAL_FORGOTTEN] = {LOG_LEVEL_WARNING, "ids whose records are gone",
-                           "the clients retry after more than id_window; see journal_keep"},
+                           "the clients retry too late: see id_window, max_ids and journal_keep"},
     [REFUSAL_READ_FAILED] = {LOG_LEVEL_ERROR, "the journal cannot be read",
                              "check the disk, then run tallyctl journal check"},
     [REFUSAL_PAUSED] = {LOG_LEVEL_WARNING, "not accepting connections",

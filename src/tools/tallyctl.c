@@ -12,7 +12,7 @@ static const struct entry {
 	const char *arguments;
 	command *run;
 } commands[] = {
-    {{"journal", "check"}, "[-i max_ids] [-w id_window]", command_journal_check},
+    {{"journal", "check"}, "[-i max_ids] [-w seconds]", command_journal_check},
 };
 #define COMMANDS (sizeof commands / sizeof *commands)
 

@@ -95,7 +95,8 @@ static const struct reason reasons[] = {
      "Only an account whose balance and held amount are zero, without open holds, is deleted."},
     {"hold_settled", 409, "The hold was settled in another way before."},
     {"id_forgotten", 409,
-     "The id was used before, and what for is no longer known; nothing was applied."},
+     "The id was used before, and what for is no longer known (see id_window, max_ids, "
+     "journal_keep); nothing was applied."},
     {"pruned", 410, "The journal is no longer kept that far back."},
     {"version_mismatch", 412, "The account's version is not the one that If-Match names."},
     {"ceiling_exceeded", 422, "The balance would rise above the account's ceiling."},
