@@ -12,6 +12,7 @@
 #include "server-subject.h"
 
 #define STREAM "POST /events HTTP/1.1\r\n" FIELDS "Content-Type: application/x-ndjson\r\n"
+#define NARROW (64 * 1024) /* bytes of a socket's buffer */
 #define CHUNKS STREAM "Transfer-Encoding: chunked\r\n\r\n"
 
 static char text[1 << 20], other_text[1 << 20];
@@ -259,13 +260,22 @@ static bool applied(const struct subject *subject, uint64_t count)
 	return false;
 }
 
+static void narrow(int fd)
+{
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &(int){NARROW}, sizeof(int));
+	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &(int){NARROW}, sizeof(int));
+}
+
 static void test_back_pressure(void)
 {
 	enum { LINES = 200000 };
 	struct server_settings settings = defaults();
 	settings.buffer_memory = 1u << 20;
 	struct subject subject = start(&settings, true);
+	/* What a kernel buffers by itself may be more than this whole stream (tcp_rmem). */
+	narrow(subject.listener); /* and what it accepts from now on */
 	struct client *c = call(&client_a, &subject);
+	narrow(c->fd);
 	size_t length = strlen(ALICE) + 1;
 	snprintf(text, sizeof(text), STREAM "Content-Length: %zu\r\n\r\n", LINES * length);
 	say(c, text);
