@@ -26,6 +26,8 @@ enum counter {
 	COUNTER_GROUP_COMMITS,
 	COUNTER_FDATASYNC_US,
 	COUNTER_EVENTS_REPLAYED, /* decided earlier: the answer of then */
+	COUNTER_ACCEPTING,       /* a gauge: 1 while a worker takes connections; likewise */
+	COUNTER_ACCEPT_YIELDS,   /* connections were left to a worker that has fewer */
 	COUNTER_LAST = 63
 };
 
@@ -46,6 +48,11 @@ static inline void counter_add(struct counters *counters, enum counter counter, 
 static inline void counter_store(struct counters *counters, enum counter counter, uint64_t value)
 {
 	atomic_store_explicit(&counters->value[counter], value, memory_order_relaxed);
+}
+
+static inline uint64_t counter_load(const struct counters *counters, enum counter counter)
+{
+	return atomic_load_explicit(&counters->value[counter], memory_order_relaxed);
 }
 
 /* The sum of COUNTER over all slots. */

@@ -368,4 +368,5 @@ void region_reset_slot(struct region *region, uint32_t slot)
 
 	atomic_store(&process->want, 0);
 	counter_store(&process->counters, COUNTER_CONNECTIONS_OPEN, 0);
+	counter_store(&process->counters, COUNTER_ACCEPTING, 0);
 }

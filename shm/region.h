@@ -128,7 +128,7 @@ uint32_t region_stripes(const struct region *region); /* of accounts: the first 
 typedef void region_alarm(uint32_t lock, unsigned seconds);
 void region_on_alarm(struct region *region, region_alarm *alarm);
 
-/* A slot gets a new owner: its gauges and its wish to be woken are not the old one's.  Master only.
+/* A slot's owner is gone: its gauges and its wish to be woken are not the next one's.  Master only.
  */
 void region_reset_slot(struct region *region, uint32_t slot);
 

@@ -13,6 +13,8 @@
 #include "../src/server/heads.h"
 #include "../src/server/queue.h"
 #include "../src/server/routes.h"
+#include "../src/server/share.h"
+#include "../shm/counter.h"
 #include "tap/tap.h"
 
 #define ARENA (64u * BUFFER_BLOCK_MIN)
@@ -317,6 +319,24 @@ static void access_log_lines(void)
 	ok(!access_log_open("/nonexistent/log") && errno == ENOENT, "a path that is not there");
 }
 
+static void connections_are_shared(void)
+{
+	static struct counters one, two;
+	const struct counters *peers[] = {&one, &two};
+
+	ok(!share_exceeds(1000, peers, 2), "who is not accepting has no share");
+	ok(!share_exceeds(1000, peers, 0), "nor has nobody");
+	counter_store(&one, COUNTER_ACCEPTING, 1);
+	counter_store(&two, COUNTER_ACCEPTING, 1);
+	counter_store(&two, COUNTER_CONNECTIONS_OPEN, 80);
+	ok(!share_exceeds(1, peers, 2), "one more than another has is no difference");
+	ok(share_exceeds(2, peers, 2), "two more are");
+	counter_store(&one, COUNTER_CONNECTIONS_OPEN, 80);
+	ok(!share_exceeds(91, peers, 2), "of many, an eighth more is none");
+	ok(share_exceeds(92, peers, 2), "above it there is");
+	ok(!share_exceeds(0, peers, 2), "who has none takes the next");
+}
+
 int main(void)
 {
 	plan(NO_PLAN);
@@ -328,6 +348,7 @@ int main(void)
 	queue_moves();
 	routes_match();
 	heads_are_known();
+	connections_are_shared();
 	access_log_lines();
 	return done_testing();
 }

@@ -122,7 +122,6 @@ static pid_t give_birth(struct family *family, uint32_t slot, const struct child
 	sigset_t all;
 	sigset_t before;
 
-	region_reset_slot(family->region, slot);
 	if (atomic_load(&settings->processes) <= slot)
 		atomic_store(&settings->processes, slot + 1);
 	/* No signal may reach the child while it still has the master's handlers. */
@@ -177,10 +176,23 @@ static void settings_from(struct server_settings *settings, const struct config 
 	cors_read(config->cors_origin, &settings->cors_origins);
 }
 
+/* The counters of all who may be workers beside SLOT's owner.  Their number. */
+static size_t find_peers(struct region *region, uint32_t slot, const struct counters **peers)
+{
+	uint32_t slots = region_geometry(region)->processes;
+	size_t count = 0;
+
+	for (uint32_t i = FAMILY_WORKER_SLOT; i < slots; i++)
+		if (i != slot)
+			peers[count++] = counter_set(region, i);
+	return count;
+}
+
 static int serve(const struct family *family, uint32_t slot, const struct config *config,
                  const struct listen_set *listeners, bool trial, int ready_fd)
 {
 	struct server_listener listener[CONFIG_LISTENERS_MAX];
+	const struct counters *peers[REGION_PROCESSES_MAX];
 	struct server_settings settings;
 	struct journal_reader *history = history_open(family->region, family->instance->journal);
 	struct ledger *ledger;
@@ -203,6 +215,8 @@ static int serve(const struct family *family, uint32_t slot, const struct config
 	                              .ledger = ledger,
 	                              .history = history,
 	                              .counters = counter_set(family->region, slot),
+	                              .peers = peers,
+	                              .peer_count = find_peers(family->region, slot, peers),
 	                              .wake_fd = family->wake_fds[slot],
 	                              .ready_fd = ready_fd};
 	return server_run(&server);
@@ -297,6 +311,7 @@ void family_forget(struct family *family, uint32_t slot)
 	if (family->child[slot].ready_fd >= 0)
 		close(family->child[slot].ready_fd);
 	family->child[slot] = (struct child){.ready_fd = -1};
+	region_reset_slot(family->region, slot);
 }
 
 void family_name(const struct child *child, char *text, size_t size)

@@ -9,6 +9,7 @@
 #include "../base/log.h"
 #include "accept.h"
 #include "connection.h"
+#include "share.h"
 #include "slab.h"
 
 struct listening {
@@ -21,6 +22,7 @@ struct listening {
 struct acceptor {
 	struct worker *worker;
 	ev_timer retry;
+	ev_timer yield; /* running: the next connection is left to another worker */
 	bool paused;
 	bool finished;
 	size_t count;
@@ -44,6 +46,7 @@ static void stop_all(struct acceptor *acceptor)
 	for (size_t i = 0; i < acceptor->count; i++)
 		ev_io_stop(acceptor->worker->loop, &acceptor->listening[i].io);
 	ev_timer_stop(acceptor->worker->loop, &acceptor->retry);
+	ev_timer_stop(acceptor->worker->loop, &acceptor->yield);
 }
 
 /*
@@ -55,6 +58,7 @@ static void pause_all(struct acceptor *acceptor, const char *detail, bool retry)
 	struct worker *worker = acceptor->worker;
 	stop_all(acceptor);
 	acceptor->paused = true;
+	counter_store(worker->server->counters, COUNTER_ACCEPTING, 0);
 	if (retry)
 		ev_timer_again(worker->loop, &acceptor->retry);
 	counter_add(worker->server->counters, COUNTER_ACCEPT_PAUSES, 1);
@@ -66,6 +70,7 @@ void acceptor_resume(struct acceptor *acceptor)
 	if (!acceptor || !acceptor->paused || acceptor->finished)
 		return;
 	acceptor->paused = false;
+	counter_store(acceptor->worker->server->counters, COUNTER_ACCEPTING, 1);
 	ev_timer_stop(acceptor->worker->loop, &acceptor->retry);
 	start_all(acceptor);
 }
@@ -123,11 +128,43 @@ static void take(struct listening *listening, unsigned most)
 	}
 }
 
-static void on_acceptable(struct ev_loop *loop, ev_io *io, int events)
+/* The listeners are left to the others for a moment: they have been woken, too. */
+static void yield(struct acceptor *acceptor)
 {
+	struct worker *worker = acceptor->worker;
+	stop_all(acceptor);
+	counter_add(worker->server->counters, COUNTER_ACCEPT_YIELDS, 1);
+	ev_timer_set(&acceptor->yield, ACCEPT_YIELD, 0);
+	ev_timer_start(worker->loop, &acceptor->yield);
+}
+
+/* Who still waits has been left waiting by those who have fewer: they are stuck, or busy. */
+static void on_yielded(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	struct acceptor *acceptor = timer->data;
 	(void)loop;
 	(void)events;
-	take(io->data, ACCEPT_BATCH);
+	start_all(acceptor);
+	for (size_t i = 0; i < acceptor->count && !acceptor->paused; i++)
+		take(&acceptor->listening[i], ACCEPT_BATCH);
+}
+
+static void on_acceptable(struct ev_loop *loop, ev_io *io, int events)
+{
+	struct listening *listening = io->data;
+	struct acceptor *acceptor = listening->acceptor;
+	const struct server *server = acceptor->worker->server;
+	(void)loop;
+	(void)events;
+	for (unsigned i = 0; i < ACCEPT_BATCH; i++) {
+		if (share_exceeds(slab_used(acceptor->worker->slab), server->peers,
+		                  server->peer_count)) {
+			yield(acceptor);
+			return;
+		}
+		if (take_one(listening) != TAKEN_ONE)
+			return;
+	}
 }
 
 static bool prepare(struct listening *listening, const struct server_listener *source)
@@ -163,7 +200,8 @@ struct acceptor *acceptor_new(struct worker *worker)
 	acceptor->worker = worker;
 	acceptor->count = count;
 	ev_timer_init(&acceptor->retry, on_retry, 0, ACCEPT_RETRY);
-	acceptor->retry.data = acceptor;
+	ev_init(&acceptor->yield, on_yielded);
+	acceptor->retry.data = acceptor->yield.data = acceptor;
 	for (size_t i = 0; i < count; i++) {
 		acceptor->listening[i].acceptor = acceptor;
 		if (!prepare(&acceptor->listening[i], &worker->server->listeners[i])) {
@@ -182,6 +220,7 @@ void acceptor_free(struct acceptor *acceptor)
 void acceptor_start(struct acceptor *acceptor)
 {
 	start_all(acceptor);
+	counter_store(acceptor->worker->server->counters, COUNTER_ACCEPTING, 1);
 }
 
 void acceptor_finish(struct acceptor *acceptor, bool backlog)
@@ -190,6 +229,7 @@ void acceptor_finish(struct acceptor *acceptor, bool backlog)
 		return;
 	stop_all(acceptor);
 	acceptor->finished = true;
+	counter_store(acceptor->worker->server->counters, COUNTER_ACCEPTING, 0);
 	for (size_t i = 0; i < acceptor->count; i++) {
 		struct listening *listening = &acceptor->listening[i];
 		if (backlog)

@@ -1,6 +1,7 @@
 /*
  * The listeners of one worker.  They are shared with the other workers; each takes a few
- * connections per wake-up, so that one that wakes first does not take them all.
+ * connections per wake-up, and none while another has clearly fewer (share.h), so that one that
+ * wakes first does not take them all.
  */
 #ifndef TALLYD_SERVER_ACCEPT_H
 #define TALLYD_SERVER_ACCEPT_H
@@ -9,9 +10,10 @@
 
 #include "worker.h"
 
-#define ACCEPT_BATCH   4    /* connections taken per wake-up of a listener */
-#define ACCEPT_RETRY   0.5  /* seconds of pause when the system has no descriptor or memory */
-#define ACCEPT_BACKLOG 4096 /* connections taken at most from a backlog before it is closed */
+#define ACCEPT_BATCH   4     /* connections taken per wake-up of a listener */
+#define ACCEPT_YIELD   0.002 /* seconds that those who have fewer get for taking one */
+#define ACCEPT_RETRY   0.5   /* seconds of pause when the system has no descriptor or memory */
+#define ACCEPT_BACKLOG 4096  /* connections taken at most from a backlog before it is closed */
 
 /*
  * Prepares worker->server->listeners; the caller owns the result.  NULL if a listener is not

@@ -48,6 +48,8 @@ struct server {
 	struct ledger *ledger;
 	struct journal_reader *history; /* NULL: statements cannot be had */
 	struct counters *counters;
+	const struct counters *const *peers; /* the sets of all other slots, peer_count of them */
+	size_t peer_count;
 	int wake_fd;  /* eventfd that the journal writer writes when answers may leave */
 	int ready_fd; /* one byte is written here once the loop serves; then closed; -1: none */
 };
