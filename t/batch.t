@@ -57,6 +57,19 @@ subtest 'an array' => sub {
 	is($all->{json}[-1]{balance}, 143, 'the last sees all before');
 };
 
+subtest 'lines are no transaction' => sub {
+	my %lines = (headers => { 'Content-Type' => 'application/x-ndjson' }, body => qq({"account":"x","amount":1}\n));
+	my $ask = sub { return $tallyd->request('POST', "/events?atomic=$_[0]", $lines{headers}, $lines{body}) };
+	my $balance = balances('x')->[0];
+	my $answer = $ask->('true');
+	is("$answer->{status} $answer->{json}{reason}", '400 unsupported_atomic', 'whoever wants that is refused');
+	$answer = $ask->('perhaps');
+	is("$answer->{status} $answer->{json}{reason}", '400 invalid_atomic', 'and who does not know what he wants');
+	is_deeply(balances('x'), [$balance], 'of which nothing was applied');
+	is($ask->('false')->{status}, 200, 'who does not want it is served');
+	is_deeply(balances('x'), [$balance + 1], 'line by line');
+};
+
 subtest 'an array that is one transaction' => sub {
 	my $answer = atomic([event('p', 7), event('q', -7), event('p', 3)]);
 	is($answer->{status}, 200, 'is answered');

@@ -97,6 +97,29 @@ sub test_requests {
 	return;
 }
 
+# Refusals that close the connection, sent by themselves: what they say of the connection's own is
+# for a page and a client of RFC 9457, too, once the head is read.
+sub test_closing {
+	my %page = (Origin => $app, Accept => 'application/problem+json');
+	my %chunked = (%page, 'Transfer-Encoding' => 'chunked');
+	for (['POST', { %page, 'Content-Length' => 2 * 1024**2 }, undef, 413, 'body_too_large'],
+		['POST', \%chunked, "x\r\n", 400, 'bad_chunk'],
+		['BREW', \%page, undef, 501, 'unknown_method'],
+		['POST', { %page, 'Content-Type' => 'application/x-ndjson', 'If-Match' => '"1"', 'Content-Length' => 0 }, undef,
+			400, 'unsupported_condition']) {
+		my ($method, $headers, $body, $status, $reason) = @$_;
+		my $answer = $tallyd->request($method, '/events', $headers, $body);
+		is("$answer->{status} $answer->{headers}{connection} $answer->{headers}{'content-type'}",
+			"$status close application/problem+json", "$reason as a problem");
+		is($answer->{json}{reason}, $reason, 'for its reason');
+		is(fields($answer), "allow-origin=$app; $exposed", 'and for the page');
+	}
+	my $answer = $tallyd->request('BREW', '/events', { Origin => $evil, Accept => '*/*' });
+	is("$answer->{headers}{'content-type'} " . fields($answer), 'application/json ', 'not for another');
+	like($answer->{headers}{vary}, qr/\bOrigin\b/, 'which may differ');
+	return;
+}
+
 sub test_any {
 	reload(cors_origin => '*');
 	my $answer = call(@{ event('a', 1) }, { Origin => $evil });
@@ -116,6 +139,7 @@ sub test_off {
 
 test_preflight();
 test_requests();
+test_closing();
 test_any();
 test_off();
 done_testing();

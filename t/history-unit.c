@@ -447,6 +447,7 @@ static bool same_result(const struct result *a, const struct result *b)
 	            a->available == b->available && a->required == b->required &&
 	            a->limit == b->limit && a->hold_state == b->hold_state &&
 	            a->hold_amount == b->hold_amount && a->hold_captured == b->hold_captured &&
+	            a->hold_settled_lsn == b->hold_settled_lsn &&
 	            a->hold_expires_us == b->hold_expires_us &&
 	            a->attributes.floor == b->attributes.floor &&
 	            a->attributes.ceiling == b->attributes.ceiling &&

@@ -67,6 +67,13 @@ sub test_place {
 	return;
 }
 
+# The newest line of TYPE in the statement of ACCOUNT.
+sub event_of {
+	my ($account, $type) = @_;
+	my ($newest) = grep { $_->{type} eq $type } @{ call('GET', "/accounts/$account/events")->{json}{events} };
+	return $newest;
+}
+
 sub test_capture {
 	gives(capture('h1', amount => 25), 200,
 		{ status => 'accepted', hold => 'h1', state => 'captured', account => 'a', captured => 25, balance => 75, held => 0 },
@@ -78,7 +85,9 @@ sub test_capture {
 	refused(capture('h1', amount => 26), 409, 'hold_settled', 'another amount is not',
 		{ hold => 'h1', state => 'captured', captured => 25 });
 	refused(release('h1'), 409, 'hold_settled', 'nor a release', { state => 'captured', captured => 25 });
-	refused(capture('h1', amount => 25, to => 'b'), 409, 'hold_settled', 'nor for somebody else');
+	my $settled = event_of('a', 'capture');
+	refused(capture('h1', amount => 25, to => 'b'), 409, 'hold_settled', 'nor for somebody else',
+		{ settled_lsn => $settled->{lsn} });
 	is(state_of('a'), '75 0 75', 'nothing was taken twice');
 	call(@{ place('a', 50, id => 'h2') });
 	gives(capture('h2'), 200, { captured => 50, balance => 25, held => 0 }, 'without an amount: all that is held');
@@ -95,6 +104,11 @@ sub test_capture {
 	gives(capture('h5', amount => 12, to => 'b'), 200,
 		{ captured => 12, balance => 8, to => { account => 'b', balance => 12, version => 1 } }, 'for another account');
 	gives(capture('h5', amount => 12, to => 'b'), 200, { captured => 12 }, 'the same again');
+	my $paid = event_of('a', 'capture');
+	is($paid->{counterparty}, 'b', 'as the statement says');
+	my $told = refused(['POST', '/holds/h5/capture', { amount => 12, id => 'no' }], 409, 'hold_settled', 'for the account itself it is not',
+		{ settled_lsn => $paid->{lsn} });
+	is(call('POST', '/holds/h5/capture', { amount => 12, id => 'no' })->{body}, $told->{body}, 'and this "no" is remembered');
 	is(state_of('b'), '12 0 -', 'received once');
 	call(@{ place('a', 8, id => 'h6') });
 	refused(capture('h6', to => 'a'), 422, 'same_account', 'not for the account itself');

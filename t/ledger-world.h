@@ -224,6 +224,7 @@ static inline bool results_same(const struct result *a, const struct result *b)
 	       a->attributes.ceiling == b->attributes.ceiling &&
 	       a->attributes.frozen == b->attributes.frozen && a->hold_state == b->hold_state &&
 	       a->hold_amount == b->hold_amount && a->hold_captured == b->hold_captured &&
+	       a->hold_settled_lsn == b->hold_settled_lsn &&
 	       a->hold_expires_us == b->hold_expires_us && a->account_length == b->account_length &&
 	       memcmp(a->account, b->account, a->account_length) == 0 && legs_same(a, b);
 }

@@ -368,6 +368,7 @@ static struct result result_of(enum outcome outcome)
 	    .hold_state = HOLD_OPEN,
 	    .hold_amount = 5,
 	    .hold_captured = 3,
+	    .hold_settled_lsn = 4711,
 	    .hold_expires_us = UINT64_C(784111777123456),
 	    .account_length = 5,
 	    .account = "alice",
@@ -558,7 +559,9 @@ static void test_refused(void)
 	refuses(event, OUTCOME_VERSION_MISMATCH, 0, "412 Precondition Failed", ",\"version\":8",
 	        "another version");
 	refuses(release, OUTCOME_HOLD_SETTLED, 0, "409 Conflict",
-	        ",\"hold\":\"h/1\",\"state\":\"captured\",\"captured\":3", "a hold settled before");
+	        ",\"hold\":\"h/1\",\"state\":\"captured\",\"captured\":3,"
+	        "\"settled_lsn\":\"4711\"",
+	        "a hold settled before");
 	refuses(event, OUTCOME_OVERFLOW, 0, "422 Unprocessable Content", "", "an overflow");
 	refuses(transfer, OUTCOME_OVERFLOW, 1, "422 Unprocessable Content",
 	        ",\"leg\":1,\"account\":\"bob\"", "in a transfer");

@@ -232,7 +232,8 @@ static void act_on_signals(struct master *master)
 		family_signal(&master->family, ROLE_JOURNAL, SIGUSR1);
 	}
 	/* Not before the first workers serve: a HUP during the start waits for them. */
-	if (reload_signal && master->phase == PHASE_RUNNING && !master->reload.active) {
+	if (reload_signal && master->phase == PHASE_RUNNING && !master->reload.active &&
+	    !master->reload.handing_over) {
 		reload_signal = 0;
 		reload_begin(&master->reload);
 	}
@@ -410,6 +411,8 @@ static int patience(const struct master *master)
 	for (uint32_t i = 0; i < master->service.workers; i++)
 		if (master->service.worker[i].slot < 0 && master->service.worker[i].due_us < due)
 			due = master->service.worker[i].due_us;
+	if (master->reload.handing_over && now + RELOAD_LOOK_MS * 1000 < due)
+		due = now + RELOAD_LOOK_MS * 1000;
 	return due <= now ? 0 : (int)((due - now) / 1000 + 1);
 }
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "../../shm/counter.h"
 #include "../base/clock.h"
 #include "../base/log.h"
 
@@ -175,7 +176,29 @@ static void commit(struct reload *reload)
 	config_free(service->config);
 	*service = *next;
 	reload->active = false;
-	log_notice("reloaded: %u workers", service->workers);
+	reload->handing_over = true;
+	reload->deadline_us = clock_after_us(RELOAD_HAND_S);
+}
+
+/* Does a worker that is to leave still take connections? */
+static bool is_old_accepting(const struct family *family)
+{
+	for (uint32_t i = 0; i < REGION_PROCESSES_MAX; i++) {
+		const struct child *child = &family->child[i];
+		if (child->role == ROLE_WORKER && child->leaving &&
+		    counter_load(counter_set(family->region, i), COUNTER_ACCEPTING) != 0)
+			return true;
+	}
+	return false;
+}
+
+/* Who reads that it is done may rely on it: the next connection is served as he wanted. */
+static void hand_over(struct reload *reload)
+{
+	if (is_old_accepting(reload->family) && clock_monotonic_us() < reload->deadline_us)
+		return;
+	reload->handing_over = false;
+	log_notice("reloaded: %u workers", reload->service->workers);
 }
 
 void reload_progress(struct reload *reload)
@@ -183,6 +206,8 @@ void reload_progress(struct reload *reload)
 	const struct service *next = &reload->next;
 	uint32_t ready = 0;
 
+	if (reload->handing_over)
+		hand_over(reload);
 	if (!reload->active)
 		return;
 	for (uint32_t i = 0; i < next->workers; i++) {
@@ -192,9 +217,10 @@ void reload_progress(struct reload *reload)
 		}
 		ready += reload->family->child[next->worker[i].slot].ready ? 1 : 0;
 	}
-	if (ready == next->workers)
+	if (ready == next->workers) {
 		commit(reload);
-	else if (clock_monotonic_us() > reload->deadline_us)
+		hand_over(reload);
+	} else if (clock_monotonic_us() > reload->deadline_us)
 		reload_abort(reload, "the new workers do not become ready");
 }
 

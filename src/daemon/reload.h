@@ -16,6 +16,8 @@
 #include "seat.h"
 
 #define RELOAD_READY_S 30.0 /* for new workers to come up */
+#define RELOAD_HAND_S  1.0  /* for the old ones to stop accepting, until it is said to be done */
+#define RELOAD_LOOK_MS 5    /* between two looks whether they have */
 
 /* What serves, and is replaced as one. */
 struct service {
@@ -32,8 +34,9 @@ struct reload {
 	struct family *family;
 	struct engine *engine;
 	bool active;
-	struct service next; /* if active: what shall be in force */
-	uint64_t deadline_us;
+	bool handing_over;    /* committed, but the old workers may still accept connections */
+	struct service next;  /* if active: what shall be in force */
+	uint64_t deadline_us; /* of either */
 };
 
 /*
@@ -42,7 +45,10 @@ struct reload {
  */
 void reload_begin(struct reload *reload);
 
-/* To be called after every event: commits once all new workers are ready, or aborts. */
+/*
+ * To be called after every event: commits once all new workers are ready, or aborts; and says so
+ * once only these accept connections (while handing_over, every RELOAD_LOOK_MS).
+ */
 void reload_progress(struct reload *reload);
 
 /* Gives up what was begun, because of WHY; nothing if RELOAD is not active. */

@@ -88,6 +88,7 @@ static void show(const struct work *work)
 	result->hold_amount = hold->amount;
 	result->hold_captured = hold->captured;
 	result->hold_expires_us = hold->expires_us;
+	result->hold_settled_lsn = hold->state != HOLD_OPEN ? hold->lsn : 0;
 }
 
 static void stage_settled(struct ledger *ledger, const struct work *work, enum hold_state state,

@@ -140,7 +140,8 @@ struct result {
 	int64_t hold_amount;
 	int64_t hold_captured;
 	uint64_t hold_expires_us;
-	uint32_t account_length; /* CAPTURE, RELEASE: the hold's account */
+	uint64_t hold_settled_lsn; /* HOLD_SETTLED: of the record that settled it; 0: not known */
+	uint32_t account_length;   /* CAPTURE, RELEASE: the hold's account */
 	char account[ACCOUNT_NAME_MAX];
 	struct leg_result leg[LEGS_MAX];
 };

@@ -362,6 +362,7 @@ static void tell_refusal(const struct record_head *record, struct result *result
 		result->hold_amount = body->required;
 		result->hold_captured = body->limit;
 		result->hold_expires_us = body->when_us;
+		result->hold_settled_lsn = (uint64_t)body->available;
 		break;
 	default:
 		break;

@@ -79,7 +79,7 @@ void note_refusal(struct ledger *ledger, struct work *work)
 	const struct result *result = work->result;
 	bool settled = result->outcome == OUTCOME_HOLD_SETTLED;
 	struct record_refusal body = {
-	    .available = result->available,
+	    .available = settled ? (int64_t)result->hold_settled_lsn : result->available,
 	    .required = settled ? result->hold_amount : result->required,
 	    .limit = settled ? result->hold_captured : result->limit,
 	    .when_us = settled ? result->hold_expires_us : 0,

@@ -130,7 +130,7 @@ struct record_settled {
 #define RECORD_SETTLED_FIXED offsetof(struct record_settled, hold)
 
 struct record_refusal {
-	int64_t available; /* INSUFFICIENT_FUNDS */
+	int64_t available; /* INSUFFICIENT_FUNDS; HOLD_SETTLED: LSN of the record that settled it */
 	int64_t required;  /* INSUFFICIENT_FUNDS; HOLD_SETTLED: what was reserved */
 	int64_t limit;     /* CEILING_EXCEEDED: the ceiling; HOLD_SETTLED: what was captured */
 	uint64_t when_us;  /* HOLD_SETTLED: when the hold would have expired */

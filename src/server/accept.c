@@ -229,7 +229,6 @@ void acceptor_finish(struct acceptor *acceptor, bool backlog)
 		return;
 	stop_all(acceptor);
 	acceptor->finished = true;
-	counter_store(acceptor->worker->server->counters, COUNTER_ACCEPTING, 0);
 	for (size_t i = 0; i < acceptor->count; i++) {
 		struct listening *listening = &acceptor->listening[i];
 		if (backlog)
@@ -238,4 +237,5 @@ void acceptor_finish(struct acceptor *acceptor, bool backlog)
 		close(listening->io.fd);
 	}
 	ev_timer_stop(acceptor->worker->loop, &acceptor->retry);
+	counter_store(acceptor->worker->server->counters, COUNTER_ACCEPTING, 0);
 }

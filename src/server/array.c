@@ -46,6 +46,13 @@ static int read_atomic(const struct call *call)
 	return length == 4 && memcmp(value, "true", 4) == 0 ? 1 : -1;
 }
 
+const char *array_lines_refusal(const struct call *call)
+{
+	static const char *const words[] = {"invalid_atomic", NULL, "unsupported_atomic"};
+
+	return words[1 + read_atomic(call)];
+}
+
 size_t array_room(const struct call *call)
 {
 	size_t events = call->body_length / EVENT_TEXT_MIN + 1;

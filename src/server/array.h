@@ -27,6 +27,12 @@ void array_answer(const struct call *call, struct answer *answer);
  */
 bool array_is_conditional(const struct call *call);
 
+/*
+ * What is wrong with ?atomic= where CALL's body is lines, which are answered before the last is
+ * known: a reason's word, or NULL.
+ */
+const char *array_lines_refusal(const struct call *call);
+
 /* Bytes that the answer may take beyond HANDLER_ROOM. */
 size_t array_room(const struct call *call);
 

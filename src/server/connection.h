@@ -20,11 +20,11 @@
 #include "queue.h"
 #include "worker.h"
 
-#define CONNECTION_SIZE_MAX     576    /* bytes of memory of an idle connection */
-#define CONNECTION_STATE_MAX    320    /* bytes of a protocol's state */
+#define CONNECTION_SIZE_MAX     640    /* bytes of memory of an idle connection */
+#define CONNECTION_STATE_MAX    384    /* bytes of a protocol's state */
 #define CONNECTION_OUT_MAX      131072 /* bytes of answers waiting; then nothing more is served */
 #define CONNECTION_SLICE_MAX    128    /* requests of one connection in one turn of the loop */
-#define CONNECTION_LAST_MAX     1536   /* bytes of connection_last_words */
+#define CONNECTION_LAST_MAX     2048   /* bytes of connection_last_words */
 #define CONNECTION_LINGER_TIME  2.0    /* seconds to go on reading after the last answer */
 #define CONNECTION_LINGER_BYTES 262144 /* bytes to go on reading after the last answer */
 #define CONNECTION_FRESH_TIME                                                                      \

@@ -16,6 +16,7 @@
 struct http_state {
 	struct http_request request; /* as far as it has been read */
 	struct stream stream;        /* if its answer has begun before its end */
+	struct reply_frame frame;    /* once its head was read: of route_frame */
 	double began;                /* when its first byte came; 0: it has not */
 	double body_by;  /* when a body without bytes must be complete; 0: no body yet */
 	uint64_t cursor; /* the handler's, while it pauses */
@@ -27,7 +28,7 @@ struct http_state {
 };
 
 _Static_assert(sizeof(struct http_state) <= CONNECTION_STATE_MAX, "it lives in the connection");
-_Static_assert(REPLY_SHAPE_MAX <= CONNECTION_LAST_MAX, "a refusal is one shape");
+_Static_assert(REPLY_SHAPE_MAX + CORS_ROOM <= CONNECTION_LAST_MAX, "a refusal is one shape");
 
 enum step {
 	STEP_NEXT,   /* the request was answered, or gathered, and its bytes are consumed */
@@ -43,6 +44,7 @@ static struct http_state *state_of(struct connection *connection)
 static void begin_request(struct http_state *state)
 {
 	http_request_init(&state->request);
+	state->frame = (struct reply_frame){0};
 	state->began = state->body_by = 0;
 	state->cursor = state->lsn = 0;
 	state->looked_up = state->understood = false;
@@ -69,10 +71,11 @@ static void refuse(struct connection *connection, const char *bytes, size_t leng
 {
 	char memory[CONNECTION_LAST_MAX];
 	struct answer answer = {.status = refused->status, .refusal = refused->class};
-	struct reply_frame frame = {.date = worker_date(connection->worker),
-	                            .connection = REPLY_CLOSE,
-	                            .head = state_of(connection)->request.method == HTTP_HEAD};
+	struct reply_frame frame = state_of(connection)->frame;
 
+	frame.date = worker_date(connection->worker);
+	frame.connection = REPLY_CLOSE;
+	frame.head = state_of(connection)->request.method == HTTP_HEAD;
 	gather_answer(connection);
 	text_init(&answer.out, memory, sizeof(memory));
 	if (refused->retry_after)
@@ -108,9 +111,11 @@ static enum step refuse_method(struct connection *connection, const char *bytes,
 	return STEP_WAIT;
 }
 
-static enum step refuse_condition(struct connection *connection, const char *bytes, size_t length)
+/* What is asked of many events together, and cannot be. */
+static enum step refuse_stream(struct connection *connection, const char *bytes, size_t length,
+                               const char *word)
 {
-	const struct reason *reason = reason_find("unsupported_condition");
+	const struct reason *reason = reason_find(word);
 
 	refuse(connection, bytes, length,
 	       &(struct refused){.status = reason->status,
@@ -227,12 +232,15 @@ static enum http_progress read_head(struct connection *connection, const char *b
 	state->looked_up = true;
 	if (*head) {
 		state->request = (*head)->request;
+		state->frame = (*head)->frame;
 		state->understood = true;
 		return HTTP_DONE;
 	}
 	enum http_progress progress = http_parse_head(&state->request, bytes, length);
-	if (progress == HTTP_DONE && state->request.method != HTTP_UNKNOWN_METHOD)
+	if (progress == HTTP_DONE) {
 		*head = understand(connection, bytes);
+		state->frame = (*head)->frame;
+	}
 	return progress;
 }
 
@@ -287,8 +295,11 @@ static enum step begin_stream(struct connection *connection, enum stream_source 
 {
 	struct http_state *state = state_of(connection);
 
-	if (array_is_conditional(call))
-		return refuse_condition(connection, call->bytes, call->request->head_length);
+	const char *unable = array_is_conditional(call) ? "unsupported_condition"
+	                     : source == STREAM_LINES   ? array_lines_refusal(call)
+	                                                : NULL;
+	if (unable)
+		return refuse_stream(connection, call->bytes, call->request->head_length, unable);
 	gather_answer(connection);
 	switch (stream_begin(connection, &state->stream, source, call, state->began)) {
 	case CONNECTION_ROOM_LATER:

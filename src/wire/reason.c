@@ -78,8 +78,10 @@ static const struct reason reasons[] = {
     {"invalid_limit", 400, "The parameter limit is a number from 1 to 100."},
     {"invalid_ms", 400, "The parameter ms is a number of milliseconds from 0 to 60000."},
     {"invalid_prefix", 400, "The parameter prefix is up to 100 bytes, percent-encoded."},
+    {"unsupported_atomic", 400, "Lines are answered while they come: only an array can be atomic."},
     {"unsupported_condition", 400,
-     "If-Match is for what changes one account by its name, If-None-Match for GET."},
+     "If-Match is for a change of one account, If-None-Match for GET, Idempotency-Key for one "
+     "operation."},
 
     /* requests that are not for this service */
     {"foreign_origin", 403, "A page of another origin may not change anything here."},

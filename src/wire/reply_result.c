@@ -244,6 +244,10 @@ static void refusal_members(struct text *out, const struct request *request,
 		text_literal(out, ",\"state\":\"");
 		text_string(out, reply_hold_state(result->hold_state));
 		reply_number(out, "\",\"captured\":", result->hold_captured);
+		if (result->hold_settled_lsn == 0)
+			return;
+		reply_count(out, ",\"settled_lsn\":\"", result->hold_settled_lsn);
+		text_literal(out, "\"");
 		return;
 	case OUTCOME_OVERFLOW:
 	case OUTCOME_UNKNOWN_ACCOUNT:
