@@ -109,7 +109,7 @@ static inline bool model_has_accounts(const struct region *other, const struct r
 			const struct account_slot *slot = table_slot(region, stripe, i);
 			rests += slot->name_length == TABLE_REST;
 			longs += slot->rest != 0;
-			if (slot->name_length != 0 && slot->name_length != TABLE_REST &&
+			if (table_is_account(slot) &&
 			    !model_has_account(other, region, stripe, slot))
 				return false;
 		}

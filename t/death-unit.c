@@ -33,6 +33,7 @@
 #define WAITER_EVERY     5
 #define FAILURES_MAX     3 /* per line of the test */
 #define POINTS_MAX       160
+#define DESERTED         24
 #define SANITIZED_STRIDE 61 /* an operation takes many more instructions then */
 #define OTHER_STRIDE     31 /* of repairs after deaths that are not the typical ones */
 #define POINTS_EVERY     4  /* of those deaths: so many are passed over where time is short */
@@ -45,6 +46,7 @@ struct scenario {
 	uint32_t segment_after; /* likewise of the segment */
 	bool full;              /* queue_events allows none */
 	bool crowded;           /* all holds are open but HOLD_OLD, which is settled */
+	bool deserted;          /* of DESERTED accounts on one probe all but one were deleted */
 	uint32_t stride;        /* kills at every so many of its instructions; 0: at each */
 	uint32_t repair_stride; /* its repair is stepped too, in steps of so many; 0: not */
 };
@@ -126,6 +128,17 @@ static void read_first(uint32_t slot)
 {
 	region_enter(region, slot);
 	look_at(0);
+}
+
+/* A name that is not there, and at whose place a deserted stripe's probe begins. */
+static char nobody[ACCOUNT_NAME_MAX];
+
+static void read_nobody(uint32_t slot)
+{
+	struct account_view view;
+
+	region_enter(region, slot);
+	ledger_read(ledger, nobody, (uint32_t)strlen(nobody), &view);
 }
 
 static void read_last(uint32_t slot)
@@ -458,6 +471,10 @@ static const struct scenario scenarios[] = {
     {.name = "a seal", .operation = seal, .idle = true},
     {.name = "a mark", .operation = mark, .idle = true},
     {.name = "a read", .operation = read_first, .idle = true},
+    {.name = "a read that heals a deserted stripe",
+     .operation = read_nobody,
+     .deserted = true,
+     .idle = true},
     {.name = "a hold in the place of a settled one",
      .operation = place,
      .crowded = true,
@@ -532,6 +549,43 @@ static void crowd(void)
 	}
 }
 
+/* The N-th name whose probe begins in the middle of the stripe of account 0. */
+static void name_deserted(unsigned n, char *out)
+{
+	const uint32_t slots = table_stripe_slots(region);
+	char prefix[32];
+
+	do {
+		snprintf(prefix, sizeof prefix, "deserted-%u", n);
+		fixture_name_in(region, 0, prefix, out);
+		n += DESERTED + 1;
+	} while (layout_scale(fixture_hash(region, out, strlen(out)) & UINT32_MAX, slots) !=
+	         slots / 2);
+}
+
+/* One account stays, with freed slots on its probe and beyond it. */
+static void desert(void)
+{
+	static char name_of[DESERTED][ACCOUNT_NAME_MAX];
+
+	for (unsigned i = 0; i < DESERTED; i++) {
+		name_deserted(i, name_of[i]);
+		fixture_post(ledger, name_of[i], 1);
+		fixture_post(ledger, name_of[i], -1);
+	}
+	name_deserted(DESERTED, nobody);
+	for (unsigned i = 0; i < DESERTED; i++) {
+		struct words words = {.bytes = name_of[i], .length = (uint32_t)strlen(name_of[i])};
+		struct result result = {.outcome = OUTCOME_ACCEPTED};
+		if (i != DESERTED / 2)
+			result = apply(SLOT_BASE, &(struct request){.kind = REQUEST_DELETE,
+			                                            .legs = 1,
+			                                            .leg = {{.account = words}}});
+		if (result.outcome != OUTCOME_ACCEPTED)
+			BAIL_OUT("%s cannot be deleted", name_of[i]);
+	}
+}
+
 static void end(void)
 {
 	ledger_close(ledger);
@@ -602,6 +656,8 @@ static void begin(const struct scenario *scenario)
 	}
 	if (scenario->crowded)
 		crowd();
+	if (scenario->deserted)
+		desert();
 	if (scenario->segment_after != 0)
 		region->header->segment_end = tail_now() + scenario->segment_after;
 	if (scenario->full)

@@ -301,7 +301,7 @@ same_account(struct region *from, const struct account_slot *slot, struct region
 
 static inline bool is_account(const struct account_slot *slot)
 {
-	return slot->name_length != 0 && slot->name_length != TABLE_REST;
+	return table_is_account(slot);
 }
 
 static inline uint64_t count_accounts(struct region *region)

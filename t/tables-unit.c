@@ -57,9 +57,10 @@ static bool put(const char *name)
 	if (slot == NULL)
 		return false;
 	if (strlen(name) > TABLE_NAME_INLINE) {
+		const uint8_t was = slot->name_length;
 		slot->name_length = 1; /* taken, while the other one is looked for */
 		rest = table_vacancy(region, stripe, hash_of(name));
-		slot->name_length = 0;
+		slot->name_length = was;
 		if (rest == NULL)
 			return false;
 	}
@@ -145,10 +146,110 @@ static void test_deleted(void)
 	struct account_slot *first = table_slot(region, 0, 0), *second = table_slot(region, 0, 1);
 	*first = (struct account_slot){.lsn = 1, .hash = hash, .name_length = 1, .name = "a"};
 	*second = (struct account_slot){.lsn = 2, .hash = hash, .name_length = 1, .name = "b"};
-	first->name_length = 0;
+	first->name_length = TABLE_FREED;
 	ok(table_find(region, 0, hash, "a", 1) == NULL, "what was deleted is not found");
 	ok(table_find(region, 0, hash, "b", 1) == second, "what lies beyond it is");
 	ok(table_vacancy(region, 0, hash) == first, "and its slot is the next to be taken");
+	end();
+}
+
+/* The slot of stripe 0 becomes an account with the hash of HOME, or with none it is freed. */
+static void set(uint32_t at, int64_t home)
+{
+	const uint64_t step = (UINT64_C(1) << 32) / table_stripe_slots(region) + 1;
+	char name = (char)(at % 26 + 'a');
+
+	*table_slot(region, 0, at) =
+	    home < 0 ? (struct account_slot){.lsn = 1, .name_length = TABLE_FREED}
+	             : (struct account_slot){.lsn = 1,
+	                                     .hash = (uint64_t)home * step,
+	                                     .version = at,
+	                                     .name_length = 1,
+	                                     .name = {name}};
+}
+
+static unsigned vacant(void)
+{
+	unsigned count = 0;
+
+	for (uint32_t i = 0; i < table_stripe_slots(region); i++)
+		count += table_slot(region, 0, i)->name_length == 0;
+	return count;
+}
+
+/* Freed slots that no probe needs are vacant again once a vain probe has passed over them. */
+static void test_heals(void)
+{
+	begin(1);
+	const uint32_t slots = table_stripe_slots(region);
+	for (uint32_t i = 0; i < slots; i++)
+		set(i, -1);
+	ok(table_find(region, 0, 0, "?", 1) == NULL && vacant() == slots,
+	   "a stripe of freed slots alone is vacant after one look-up");
+
+	for (uint32_t i = 0; i < TABLE_HEAL - 1; i++)
+		set(i, -1);
+	ok(table_find(region, 0, 0, "?", 1) == NULL && vacant() == slots - TABLE_HEAL + 1,
+	   "fewer than TABLE_HEAL on a probe are left as they are");
+
+	for (uint32_t i = 0; i < 20; i++)
+		set(i, -1);
+	set(8, 3);
+	table_find(region, 0, 0, "?", 1);
+	unsigned kept = 0;
+	for (uint32_t i = 3; i < 8; i++)
+		kept += table_slot(region, 0, i)->name_length == TABLE_FREED;
+	ok(kept == 5 && vacant() == slots - 6, "what is on an account's probe is kept, no more");
+
+	for (uint32_t i = 0; i < slots; i++)
+		set(i, -1);
+	set(2, slots - 3);
+	table_find(region, 0, 0, "?", 1);
+	kept = 0;
+	for (uint32_t i = slots - 3; i != 2; i = (i + 1) % slots)
+		kept += table_slot(region, 0, i)->name_length == TABLE_FREED;
+	ok(kept == 5 && vacant() == slots - 6, "... also around the end of a full stripe");
+	end();
+}
+
+/*
+ * Accounts come and go at random, so many that there is nearly no room and so few that there is
+ * much: each one is always found where it is, a name that is not there never, and in the end, when
+ * all are gone, so is every trace of them.
+ */
+static void test_coming_and_going(void)
+{
+	enum { NAMES = 400, ROUNDS = 40000 };
+	static struct account_slot *where[NAMES];
+	unsigned wrong = 0, healed = 0, before, seed = 17;
+	char name[TABLE_NAME_MAX + 1];
+
+	begin(1);
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		unsigned i = (unsigned)rand_r(&seed) % NAMES;
+		bool leave = round / 1000 % 2 ? rand_r(&seed) % 32 != 0 : rand_r(&seed) % 32 == 0;
+		snprintf(name, sizeof name, i % 8 == 0 ? "%060u" : "n%u", i);
+		before = vacant();
+		wrong += find(name) != where[i];
+		healed += vacant() > before;
+		if (where[i] == NULL && !leave && put(name)) {
+			where[i] = find(name);
+			wrong += where[i] == NULL;
+		} else if (where[i] != NULL && leave) {
+			if (where[i]->rest != 0)
+				table_slot(region, 0, where[i]->rest - 1u)->name_length =
+				    TABLE_FREED;
+			where[i]->rest = 0;
+			where[i]->name_length = TABLE_FREED;
+			where[i] = NULL;
+		}
+	}
+	cmp_ok(wrong, "==", 0, "each is found where it is, through %u rounds", ROUNDS);
+	ok(healed > 20, "with %u look-ups that healed", healed);
+	for (uint32_t at = 0; at < table_stripe_slots(region); at++)
+		set(at, -1);
+	find("nobody");
+	cmp_ok(vacant(), "==", table_stripe_slots(region), "and when all are gone nothing is left");
 	end();
 }
 
@@ -717,6 +818,8 @@ int main(void)
 	test_brim();
 	test_wrap_around();
 	test_deleted();
+	test_heals();
+	test_coming_and_going();
 	test_long_names();
 	test_last_slot();
 	test_vacancy_staged();

@@ -100,8 +100,8 @@ static bool wanted(const struct ledger *ledger, uint32_t stripe, const struct ac
 	const struct words *prefix = &listing->prefix;
 	char name[TABLE_NAME_MAX];
 
-	if (slot->name_length == 0 || slot->name_length == TABLE_REST ||
-	    slot->name_length < prefix->length || slot->hash < listing->from)
+	if (!table_is_account(slot) || slot->name_length < prefix->length ||
+	    slot->hash < listing->from)
 		return false;
 	if (prefix->length <= TABLE_NAME_INLINE)
 		return prefix->length == 0 ||

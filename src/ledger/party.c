@@ -91,7 +91,7 @@ static struct account_slot *rest_vacancy(const struct ledger *ledger, uint32_t s
 	for (uint32_t left = slots - 1; left > 0; left--) {
 		at = at + 1 == slots ? 0 : at + 1;
 		struct account_slot *slot = table_slot(ledger->region, stripe, at);
-		if (slot->name_length == 0 && operation_staged(ledger->region, slot, NULL) == NULL)
+		if (table_is_free(slot) && operation_staged(ledger->region, slot, NULL) == NULL)
 			return slot;
 	}
 	return NULL;
@@ -163,8 +163,8 @@ void party_free(struct ledger *ledger, struct party *party, struct account_slot 
 		    table_slot(ledger->region, party->stripe, after->rest - 1u);
 		struct account_slot *image = operation_stage(
 		    ledger->region, rest, party->stripe, SLOT_CHANGING, (uint32_t)ledger->length);
-		image->name_length = 0;
+		image->name_length = TABLE_FREED;
 	}
 	after->rest = 0;
-	after->name_length = 0;
+	after->name_length = TABLE_FREED;
 }

@@ -88,7 +88,7 @@ bool replay_put_account(struct region *region, const struct account_slot *fields
 
 	if (slot == NULL)
 		return false;
-	uint64_t was = slot->lsn;
+	const struct account_slot was = *slot;
 	*slot = *fields;
 	slot->hash = hash;
 	slot->rest = 0;
@@ -99,7 +99,7 @@ bool replay_put_account(struct region *region, const struct account_slot *fields
 		return true;
 	struct account_slot *rest = table_vacancy(region, stripe, hash);
 	if (rest == NULL) {
-		*slot = (struct account_slot){.lsn = was};
+		*slot = was;
 		return false;
 	}
 	*rest = (struct account_slot){.lsn = fields->lsn, .hash = hash, .name_length = TABLE_REST};
@@ -113,8 +113,8 @@ static void forget_account(struct region *region, uint64_t hash, struct account_
 {
 	if (slot->rest != 0)
 		*table_slot(region, table_stripe(region, hash), slot->rest - 1u) =
-		    (struct account_slot){.lsn = lsn};
-	*slot = (struct account_slot){.lsn = lsn};
+		    (struct account_slot){.lsn = lsn, .name_length = TABLE_FREED};
+	*slot = (struct account_slot){.lsn = lsn, .name_length = TABLE_FREED};
 }
 
 /* What an account begins with. */

@@ -221,7 +221,7 @@ static enum snapshot_status put_stripe(struct writer *writer, uint32_t stripe)
 		/* Those of deleted accounts count: that they are gone is an effect. */
 		if (copy[i].lsn > newest)
 			newest = copy[i].lsn;
-		if (copy[i].name_length == 0 || copy[i].name_length == TABLE_REST)
+		if (!table_is_account(&copy[i]))
 			continue;
 		status = make_room(writer, SNAPSHOT_ACCOUNTS, &length,
 		                   snapshot_account_size(copy[i].name_length));
