@@ -7,7 +7,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/lib";
 use Socket qw(AF_UNIX SOCK_STREAM PF_UNSPEC);
-use Tallyd qw(read_response wait_until free_port);
+use Tallyd qw(read_response wait_until free_port reserve_port);
 use Test::More;
 
 # The answer that read_response makes of BYTES, then the end of the stream.
@@ -80,5 +80,15 @@ my $calls = 0;
 is((wait_until { ++$calls == 3 ? 'three' : 0 } 5), 'three', 'wait_until gives the value');
 ok(!(wait_until { 0 } 0.03), 'wait_until gives up at the deadline');
 isnt(free_port(), free_port(), 'two ports are two');
+
+# What another process says to CODE.
+sub elsewhere {
+	my ($code) = @_;
+	return scalar qx($^X -I$FindBin::RealBin/lib -MTallyd=free_port,reserve_port -e 'print $code');
+}
+
+my $port = free_port();
+is(elsewhere("reserve_port($port) ? 1 : 0"), 0, 'a port is given to one process only, though nobody listens there');
+ok(reserve_port(elsewhere('free_port')), '... until its end');
 
 done_testing();

@@ -5,9 +5,13 @@ use strict;
 use warnings;
 
 use File::Temp qw(tempdir);
+use FindBin;
 use IO::Socket::INET;
 use Test::More;
 use Time::HiRes qw(sleep time);
+
+use lib "$FindBin::RealBin/lib";
+use Tallyd qw(free_port);
 
 use constant DEADLINE => 20 * ($ENV{TALLYD_TEST_PATIENCE} || 1);    # seconds
 
@@ -61,12 +65,6 @@ sub until_true {
 		sleep 0.02;
 	}
 	return fail($what);
-}
-
-sub free_port {
-	my $socket = IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1', LocalPort => 0)
-		or die "no free port: $!";
-	return $socket->sockport;
 }
 
 sub answers {

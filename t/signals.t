@@ -575,6 +575,14 @@ subtest 'in the background' => sub {
 	($status, $out, $err) = tool('-c', "$dir/conf");
 	is($status, 0, 'started again') or diag($err, slurp("$dir/log"));
 	($pid) = slurp("$dir/pid") =~ /^(\d+)/;
+	my @failed;
+	for (1 .. 10) {
+		kill 'KILL', $pid;
+		($status, $out, $err) = tool('-c', "$dir/conf");
+		push @failed, "$status $err" if $status;
+		($pid) = slurp("$dir/pid") =~ /^(\d+)/;
+	}
+	is_deeply(\@failed, [], 'and at once after kill -9, though the master and its children are still dying');
 	is((tool('-s', 'quit', '-c', "$dir/conf"))[0], 0, '-s quit');
 	ok((wait_until { !kill 0, $pid } 20), '... stops it, too');
 };

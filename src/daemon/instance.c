@@ -78,17 +78,25 @@ static bool alive(pid_t pid)
 	return pid > 0 && (kill(pid, 0) == 0 || errno == EPERM);
 }
 
-/* A dead master's children are being killed: the lock is theirs until they are gone. */
+/*
+ * A dead master's children are being killed: the lock is theirs until they are gone.  One that was
+ * killed a moment ago has its number still.
+ */
 static int take_lock(int fd)
 {
 	const struct timespec pause = {.tv_nsec = RETRY_NS};
-	uint64_t deadline = clock_monotonic_us() + INSTANCE_ORPHAN_WAIT * UINT64_C(1000000);
+	const uint64_t begun = clock_monotonic_us();
 
 	while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
 		if (errno == EINTR)
 			continue;
-		if (errno != EWOULDBLOCK || alive(holder(fd)) || clock_monotonic_us() > deadline)
+		if (errno != EWOULDBLOCK)
 			return -1;
+		uint64_t seconds = alive(holder(fd)) ? INSTANCE_DYING_WAIT : INSTANCE_ORPHAN_WAIT;
+		if (clock_monotonic_us() - begun > seconds * UINT64_C(1000000)) {
+			errno = EWOULDBLOCK; /* alive may have changed it */
+			return -1;
+		}
 		nanosleep(&pause, NULL);
 	}
 	return 0;

@@ -10,6 +10,7 @@
 #include "privileges.h"
 
 #define INSTANCE_ORPHAN_WAIT 10 /* seconds to wait for the children of a dead master to go */
+#define INSTANCE_DYING_WAIT  1  /* seconds for a master that seems to be alive: it may be dying */
 
 struct instance {
 	int lock; /* flock held, inherited by every child */

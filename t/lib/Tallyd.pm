@@ -43,7 +43,7 @@ use Socket qw(SOCK_STREAM MSG_NOSIGNAL);
 use Test::More ();
 use Time::HiRes qw(sleep time);
 
-our @EXPORT_OK = qw(wait_until read_response send_all free_port patience source_dir build_dir slurp);
+our @EXPORT_OK = qw(wait_until read_response send_all free_port reserve_port patience source_dir build_dir slurp);
 
 use constant {
 	START_DEADLINE   => 20,       # seconds until the daemon answers
@@ -101,7 +101,18 @@ sub wait_until (&;$) {
 	}
 }
 
-# A TCP port of 127.0.0.1 and ::1 that was free a moment ago and that no client will be given.
+# Reserves PORT for this process until its end, also while nobody listens on it: tests that run beside
+# it pass it over, so that a daemon gets its port back when it is started again.  False: it is another's.
+my %reserved;
+sub reserve_port {
+	my ($port) = @_;
+	# A name that the kernel frees with its owner.  It is closed on exec: no daemon keeps it.
+	$reserved{$port} ||= IO::Socket::UNIX->new(Type => SOCK_DGRAM, Local => "\0tallyd-test-port-$port");
+	return defined $reserved{$port};
+}
+
+# A TCP port of 127.0.0.1 and ::1 that was free a moment ago, and that no client and no other test will
+# be given.
 my ($next_port, $port_owner);
 sub free_port {
 	# A forked half of a test must not walk through the same ports beside the other.
@@ -114,7 +125,7 @@ sub free_port {
 		$next_port = FIRST_PORT if ++$next_port > LAST_PORT;
 		my $socket = IO::Socket::IP->new(LocalHost => '127.0.0.1', LocalPort => $next_port,
 			Listen => 1, ReuseAddr => 1);
-		return $next_port if $socket;
+		return $next_port if $socket && reserve_port($next_port);
 	}
 	croak 'no TCP port of 127.0.0.1 is free';
 }
