@@ -45,8 +45,11 @@ subtest 'an array' => sub {
 		'each of its events by itself, in order');
 	is_deeply(balances(qw(x poor y)), [3, 0, 1], 'and applied so');
 	is_deeply(post([])->{json}, [], 'none, no answers');
-	is(post([event('x', 1)], 'Idempotency-Key' => 'k')->{json}{reason}, 'unsupported_condition',
-		'several events cannot have one id');
+	for (['If-Match', '"1"'], ['If-None-Match', '*'], ['Idempotency-Key', 'k']) {
+		my $refused = post([event('x', 1)], @$_);
+		is($refused->{json}{reason}, 'unsupported_condition', "several events cannot have one $_->[0]");
+		like($refused->{json}{detail}, qr/^$_->[0] is /, 'which is what it names');
+	}
 	is(post('[{"account":"x","amount":1}')->{json}{reason}, 'invalid_json', 'a broken one is refused');
 	is(post([map { event('x', 1) } 0 .. EVENTS_MAX])->{json}{reason}, 'too_many_events',
 		EVENTS_MAX . ' events at most');

@@ -154,6 +154,12 @@ sub test_if_match {
 	refused(['DELETE', '/accounts/m', undef, { 'If-Match' => '"4"' }], 412, 'version_mismatch', 'DELETE of an older one');
 	refused(['POST', '/transfers', { from => 'm', to => 'n', amount => 1 }, { 'If-Match' => '"5"' }], 400,
 		'unsupported_condition', 'a transfer changes two accounts');
+	for (['POST', '/accounts', { account => 'unmade' }],
+		['POST', '/transactions', { legs => [{ account => 'm', amount => 1 }] }],
+		['POST', '/events?atomic=true', [{ account => 'm', amount => 1 }]], ['POST', '/events', []]) {
+		like(refused([@$_, { 'If-Match' => '*' }], 400, 'unsupported_condition', "@$_[0, 1] with If-Match")->{json}{detail},
+			qr/^If-Match is /, '... which is what it names');
+	}
 	refused([@{ event('m', 1) }, { 'If-None-Match' => '*' }], 400, 'unsupported_condition',
 		'If-None-Match is not passed over');
 	is($tallyd->balance('m'), 7, 'nothing else was applied');

@@ -73,17 +73,15 @@ static void refuse(const struct call *call, struct answer *answer, const char *w
 	answer_reason(call, answer, word);
 }
 
-/* --- each event by itself --- */
-
-bool array_is_conditional(const struct call *call)
+static void refuse_saying(const struct call *call, struct answer *answer, const char *word,
+                          const char *detail)
 {
-	static const enum http_field fields[] = {HTTP_IF_MATCH, HTTP_IF_NONE_MATCH,
-	                                         HTTP_IDEMPOTENCY_KEY};
-	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
-		if (call->request->field[fields[i]].at != 0)
-			return true;
-	return false;
+	answer->verdict = VERDICT_INVALID;
+	answer->refusal = REFUSAL_INVALID;
+	answer_error(call, answer, 400, word, detail, NULL);
 }
+
+/* --- each event by itself --- */
 
 static void blank_line_ends(char *text, size_t length)
 {
@@ -228,6 +226,7 @@ static void answer_atomic(const struct call *call, struct answer *answer, const 
 void array_answer(const struct call *call, struct answer *answer)
 {
 	int atomic = read_atomic(call);
+	const char *unable = condition_unsupported(call, false, false);
 	struct array array;
 	struct json_error error;
 
@@ -240,8 +239,8 @@ void array_answer(const struct call *call, struct answer *answer)
 		refuse(call, answer, "invalid_atomic");
 	} else if (atomic) {
 		answer_atomic(call, answer, &array);
-	} else if (array_is_conditional(call)) {
-		refuse(call, answer, "unsupported_condition");
+	} else if (unable) {
+		refuse_saying(call, answer, "unsupported_condition", unable);
 	} else {
 		make_lines(call, &array);
 		answer->elements = true;

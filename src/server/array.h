@@ -22,12 +22,6 @@ bool array_is_given(const struct call *call);
 void array_answer(const struct call *call, struct answer *answer);
 
 /*
- * Does CALL come with a condition or an id, which one event can have, and several together cannot?
- * Then a stream and an array are refused: unsupported_condition.
- */
-bool array_is_conditional(const struct call *call);
-
-/*
  * What is wrong with ?atomic= where CALL's body is lines, which are answered before the last is
  * known: a reason's word, or NULL.
  */

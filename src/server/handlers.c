@@ -150,12 +150,29 @@ static bool is_given(const struct call *call, enum http_field field)
 	return call->request->field[field].at != 0;
 }
 
+/* To pass over a condition would be to do what the client wanted to be kept from. */
+const char *condition_unsupported(const struct call *call, bool one_account, bool one_operation)
+{
+	if (!one_account && is_given(call, HTTP_IF_MATCH))
+		return "If-Match is for a change of one account: here it does not say whose "
+		       "version.";
+	if (is_given(call, HTTP_IF_NONE_MATCH))
+		return "If-None-Match is for GET: a change takes If-Match.";
+	if (!one_operation && is_given(call, HTTP_IDEMPOTENCY_KEY))
+		return "Idempotency-Key is for one operation: here each event has its own \"id\".";
+	return NULL;
+}
+
 bool operation_conditions(const struct call *call, struct answer *answer, struct request *request,
                           char *key, bool one_account)
 {
-	/* To pass over a condition would be to do what the client wanted to be kept from. */
-	if (is_given(call, HTTP_IF_NONE_MATCH) || (is_given(call, HTTP_IF_MATCH) && !one_account))
-		return refuse_condition(call, answer, "unsupported_condition");
+	const char *unable = condition_unsupported(call, one_account, true);
+
+	if (unable) {
+		be_invalid(answer);
+		answer_error(call, answer, 400, "unsupported_condition", unable, NULL);
+		return false;
+	}
 	if (is_given(call, HTTP_IF_MATCH) && !read_match(call, request))
 		return refuse_condition(call, answer, "invalid_if_match");
 	return !is_given(call, HTTP_IDEMPOTENCY_KEY) || read_key(call, answer, &request->id, key);

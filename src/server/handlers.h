@@ -123,6 +123,13 @@ void answer_unread(const struct call *call, struct answer *answer, enum outcome 
 bool operation_is_json(const struct call *call, struct answer *answer);
 
 /*
+ * What to say of the first field of CALL that asks for what cannot be had: If-Match, if not
+ * ONE_ACCOUNT is changed, If-None-Match, and Idempotency-Key, if there is not ONE_OPERATION.  NULL:
+ * there is none.  The reason is unsupported_condition.
+ */
+const char *condition_unsupported(const struct call *call, bool one_account, bool one_operation);
+
+/*
  * After its body was read: takes If-Match (if ONE_ACCOUNT is changed; else it is refused) and
  * Idempotency-Key into REQUEST, whose id then lies in KEY (ID_MAX bytes).  False: answered.
  */

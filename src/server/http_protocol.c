@@ -113,14 +113,14 @@ static enum step refuse_method(struct connection *connection, const char *bytes,
 
 /* What is asked of many events together, and cannot be. */
 static enum step refuse_stream(struct connection *connection, const char *bytes, size_t length,
-                               const char *word)
+                               const char *word, const char *detail)
 {
 	const struct reason *reason = reason_find(word);
 
 	refuse(connection, bytes, length,
 	       &(struct refused){.status = reason->status,
 	                         .reason = reason->word,
-	                         .detail = reason->detail,
+	                         .detail = detail ? detail : reason->detail,
 	                         .class = REFUSAL_INVALID});
 	return STEP_WAIT;
 }
@@ -295,11 +295,13 @@ static enum step begin_stream(struct connection *connection, enum stream_source 
 {
 	struct http_state *state = state_of(connection);
 
-	const char *unable = array_is_conditional(call) ? "unsupported_condition"
-	                     : source == STREAM_LINES   ? array_lines_refusal(call)
-	                                                : NULL;
-	if (unable)
-		return refuse_stream(connection, call->bytes, call->request->head_length, unable);
+	const char *detail = condition_unsupported(call, false, false);
+	const char *word = detail                   ? "unsupported_condition"
+	                   : source == STREAM_LINES ? array_lines_refusal(call)
+	                                            : NULL;
+	if (word)
+		return refuse_stream(connection, call->bytes, call->request->head_length, word,
+		                     detail);
 	gather_answer(connection);
 	switch (stream_begin(connection, &state->stream, source, call, state->began)) {
 	case CONNECTION_ROOM_LATER:
