@@ -28,6 +28,8 @@ enum counter {
 	COUNTER_EVENTS_REPLAYED, /* decided earlier: the answer of then */
 	COUNTER_ACCEPTING,       /* a gauge: 1 while a worker takes connections; likewise */
 	COUNTER_ACCEPT_YIELDS,   /* connections were left to a worker that has fewer */
+	COUNTER_FEED_SLICES,     /* turns of the loop in which feeds were given something */
+	COUNTER_FEED_BLOCKS,     /* how many were, all together */
 	COUNTER_LAST = 63
 };
 

@@ -166,7 +166,7 @@ static void check_keys(const char *text, const char *before, const char *after, 
 		snprintf(needle, sizeof(needle), "%s%s%s", before, key, after);
 		ok(strstr(text, needle), "%s has %s", where, key);
 	}
-	cmp_ok((intmax_t)count, "==", 39, "the table's keys were all looked for");
+	cmp_ok((intmax_t)count, "==", 40, "the table's keys were all looked for");
 }
 
 /* Replaces FROM by TO in TEXT (TEXT_MAX bytes). */
@@ -246,6 +246,7 @@ static void same_times(const struct config *a, const struct config *b)
 	SAME_TIME(idle_timeout);
 	SAME_TIME(write_timeout);
 	SAME_TIME(drain_timeout);
+	SAME_TIME(feed_heartbeat);
 	SAME_TIME(respawn_backoff);
 }
 

@@ -757,6 +757,54 @@ static void test_entry(void)
 	ok(strstr(string_of(&out), "\"type\":\"expire\",") != NULL, "an expiry");
 }
 
+static void test_change(void)
+{
+	struct change change = {.lsn = 64,
+	                        .time_us = 784111777123456,
+	                        .kind = REQUEST_TRANSFER,
+	                        .legs = 2,
+	                        .leg = {{{"alice", 5}, -5, 95, 1, 8}, {{"b\"", 2}, 5, 6, 0, 2}}};
+
+	reply_change_object(fresh(REPLY_CHANGE_MAX), &change);
+	is(string_of(&out),
+	   "{\"lsn\":\"64\",\"time\":\"1994-11-06T08:49:37.123456Z\",\"type\":\"transfer\","
+	   "\"legs\":[{\"account\":\"alice\",\"amount\":-5,\"balance\":95,\"held\":1,\"version\":8}"
+	   ","
+	   "{\"account\":\"b\\\"\",\"amount\":5,\"balance\":6,\"held\":0,\"version\":2}]}",
+	   "an event of a feed");
+	change.kind = REQUEST_HOLD;
+	change.legs = 1;
+	change.id = change.hold = (struct words){"h1", 2};
+	change.note = (struct words){"hi", 2};
+	change.reserved = 7;
+	change.expires_us = 784111777123457;
+	reply_change_object(fresh(REPLY_CHANGE_MAX), &change);
+	is(string_of(&out),
+	   "{\"lsn\":\"64\",\"time\":\"1994-11-06T08:49:37.123456Z\",\"type\":\"hold\","
+	   "\"id\":\"h1\",\"note\":\"hi\",\"hold\":\"h1\",\"reserved\":7,"
+	   "\"expires\":\"1994-11-06T08:49:37.123457Z\","
+	   "\"legs\":[{\"account\":\"alice\",\"amount\":-5,\"balance\":95,\"held\":1,\"version\":8}"
+	   "]}",
+	   "of a hold");
+	change.kind = REQUEST_RELEASE;
+	change.expired = true;
+	reply_change_object(fresh(REPLY_CHANGE_MAX), &change);
+	ok(strstr(string_of(&out), "\"type\":\"expire\",") &&
+	       strstr(string_of(&out), "\"reserved\":7,\"legs\""),
+	   "of an expiry");
+	change.kind = REQUEST_REPLACE;
+	change.hold.length = 0;
+	change.attributes = (struct attributes){-1, CEILING_NONE, FROZEN_ALL};
+	reply_change_object(fresh(REPLY_CHANGE_MAX), &change);
+	ok(strstr(string_of(&out), ",\"floor\":-1,\"ceiling\":null,\"frozen\":\"all\",\"legs\""),
+	   "of a replace");
+	reply_pruned_object(fresh(REPLY_SHAPE_MAX), 4096);
+	is(string_of(&out),
+	   "{\"status\":\"error\",\"reason\":\"pruned\","
+	   "\"detail\":\"The journal is no longer kept that far back.\",\"first\":\"4096\"}",
+	   "its end");
+}
+
 /* --- the ends of the room --- */
 
 /* Content-Length of the answer in TEXT against its body, which must be JSON. */
@@ -785,6 +833,28 @@ static char quotes[512];
 
 static const struct reply_frame longest = {
     .date = DATE, .connection = REPLY_KEEP_ALIVE, .problem = true, .origin = ""};
+
+/* The longest of each part, all together, though no operation has them all. */
+static void test_longest_change(void)
+{
+	struct change change = {.lsn = UINT64_MAX,
+	                        .time_us = UINT64_MAX,
+	                        .kind = REQUEST_HOLD,
+	                        .id = {quotes, ID_MAX},
+	                        .note = {quotes, NOTE_MAX},
+	                        .hold = {quotes, ID_MAX},
+	                        .reserved = INT64_MIN,
+	                        .expires_us = UINT64_MAX,
+	                        .legs = LEGS_MAX};
+
+	for (int i = 0; i < LEGS_MAX; i++)
+		change.leg[i] = (struct change_leg){
+		    {quotes, ACCOUNT_NAME_MAX}, INT64_MIN, INT64_MIN, INT64_MIN, UINT64_MAX};
+	reply_change_object(fresh(REPLY_CHANGE_MAX), &change);
+	ok(!out.full, "the longest event of a feed: %zu bytes", out.length);
+	reply_pruned(fresh(REPLY_SHAPE_MAX), &longest, UINT64_MAX);
+	ok(is_framed(&out), "the longest way to say that there is none");
+}
 
 /* The longest of everything must fit what callers reserve. */
 static void test_longest(void)
@@ -830,6 +900,7 @@ static void test_longest(void)
 	ok(!out.full, "its object: %zu bytes", out.length);
 	reply_entry_object(fresh(REPLY_ENTRY_MAX), &entry);
 	ok(!out.full, "the longest line of a statement: %zu bytes", out.length);
+	test_longest_change();
 	reply_rejected(fresh(REPLY_SHAPE_MAX), &longest, 431, quotes, quotes, UINT32_MAX);
 	ok(is_framed(&out), "the longest rejection, reason and detail cut");
 	reply_error(fresh(REPLY_SHAPE_MAX), &longest, 431, quotes, quotes, NULL);
@@ -981,6 +1052,7 @@ int main(void)
 	test_account_view();
 	test_hold_view();
 	test_entry();
+	test_change();
 	test_longest();
 	test_longest_results();
 	test_cut_anywhere();

@@ -37,6 +37,9 @@ struct subject {
 	int listener; /* as the master keeps it, for a backlog that outlives the worker */
 };
 
+/* What the worker reads the journal with: nothing, unless the test says so. */
+static struct journal_reader *subject_history;
+
 static struct server_settings defaults(void)
 {
 	return (struct server_settings){.max_connections = 100,
@@ -48,6 +51,7 @@ static struct server_settings defaults(void)
 	                                .idle_timeout = 30,
 	                                .write_timeout = 30,
 	                                .drain_timeout = 10,
+	                                .feed_heartbeat = 30,
 	                                .diagnostics = true,
 	                                .version = "1.2.3",
 	                                .workers = 1,
@@ -62,6 +66,7 @@ static void run_worker(const struct subject *subject, const struct server_settin
 	                        .listeners = &listener,
 	                        .listener_count = 1,
 	                        .ledger = subject->ledger,
+	                        .history = subject_history,
 	                        .counters = subject->counters,
 	                        .wake_fd = subject->ledger->wake_fd,
 	                        .ready_fd = ready_fd};
@@ -146,7 +151,7 @@ static int status_of(struct subject *subject)
 }
 
 /* The worker stands still when this returns, until SIGCONT. */
-static void freeze(const struct subject *subject)
+static inline void freeze(const struct subject *subject)
 {
 	kill(subject->pid, SIGSTOP);
 	waitpid(subject->pid, NULL, WUNTRACED);
@@ -316,7 +321,7 @@ static bool ended(struct client *client)
 	return client->length == 0 && hear(client) == 0;
 }
 
-static bool silent(struct client *client)
+static inline bool silent(struct client *client)
 {
 	struct pollfd poll_fd = {.fd = client->fd, .events = POLLIN};
 	return client->length == 0 && poll(&poll_fd, 1, 0) == 0;
@@ -330,7 +335,7 @@ static void hang_up(struct client *client)
 #define FIELDS    "Host: test\r\n"
 #define GET(path) "GET " path " HTTP/1.1\r\n" FIELDS "\r\n"
 
-static const char *post(const char *path, const char *body)
+static inline const char *post(const char *path, const char *body)
 {
 	static char text[4096];
 	snprintf(text, sizeof(text), "POST %s HTTP/1.1\r\n" FIELDS "Content-Length: %zu\r\n\r\n%s",
@@ -341,7 +346,7 @@ static const char *post(const char *path, const char *body)
 #define ALICE "{\"account\":\"alice\",\"amount\":5}"
 
 /* Another connection's round trip: whatever the worker was going to do, it has done. */
-static void let_it_turn(const struct subject *subject)
+static inline void let_it_turn(const struct subject *subject)
 {
 	static struct client other;
 	for (int i = 0; i < 2; i++) {

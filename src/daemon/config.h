@@ -75,6 +75,7 @@ struct config {
 	double idle_timeout;
 	double write_timeout;
 	double drain_timeout;
+	double feed_heartbeat;
 	double respawn_backoff; /* seconds before the first respawn; 0: none, respawn at once */
 	char *cors_origin;      /* "": none, "*": any, or origins with spaces between them */
 	bool diagnostics;

@@ -165,6 +165,7 @@ static void settings_from(struct server_settings *settings, const struct config 
 	    .idle_timeout = config->idle_timeout,
 	    .write_timeout = config->write_timeout,
 	    .drain_timeout = config->drain_timeout,
+	    .feed_heartbeat = config->feed_heartbeat,
 	    .diagnostics = config->diagnostics,
 	    .version = PACKAGE_VERSION,
 	    .workers = config_workers(config),

@@ -100,6 +100,7 @@ static const struct key config_table[] = {
     TIMEOUT(write_timeout, "30"),
     {OF(drain_timeout), .kind = KIND_SECONDS, RANGE(0, 1 * H), .fallback = "30",
      .allowed = "0 to 1h"},
+    TIMEOUT(feed_heartbeat, "15"),
     {OF(respawn_backoff), .kind = KIND_SECONDS, RANGE(0, 10 * S), .fallback = "0.1",
      .allowed = "0 (at once) to 10s"},
     {OF(cors_origin), .kind = KIND_ORIGINS, .fallback = "", .allowed = ORIGINS_ALLOWED},

@@ -191,4 +191,29 @@ struct entry {
 	uint8_t legs;
 };
 
+/* What a record did to one account. */
+struct change_leg {
+	struct words account;
+	int64_t amount; /* by which the balance changed */
+	int64_t balance;
+	int64_t held;
+	uint64_t version;
+};
+
+/* What a record did: one event of a feed.  Its words borrow from the reader of the journal. */
+struct change {
+	uint64_t lsn;
+	uint64_t time_us;
+	enum request_kind kind;
+	bool expired;    /* REQUEST_RELEASE by the clock */
+	struct words id; /* the client's */
+	struct words note;
+	struct words hold;            /* HOLD, CAPTURE, RELEASE: its id */
+	int64_t reserved;             /* likewise: what it reserves, or did until now */
+	uint64_t expires_us;          /* HOLD */
+	struct attributes attributes; /* CREATE, REPLACE */
+	uint8_t legs;
+	struct change_leg leg[LEGS_MAX];
+};
+
 #endif

@@ -16,7 +16,12 @@
 #include "segment.h"
 
 #define FILES_MAX    8 /* descriptors of segments, and so segments that a reader may keep alive */
-#define FETCH_BEFORE 65536 /* bytes before a record that are asked for with it */
+#define FETCH_BEFORE 65536  /* bytes before a record that are asked for with it */
+#define FETCH_AHEAD  262144 /* bytes from a record on that are asked for by who reads forward */
+
+/* What is being written may lie so far beyond the tail, over what was in the ring before. */
+#define RING_MARGIN (2 * RECORD_GROUP_MAX + SEGMENT_HEAD)
+_Static_assert(REGION_RING_MIN > RING_MARGIN + JOURNAL_RECORD_MAX, "there is a ring besides");
 
 struct file {
 	uint64_t base;
@@ -149,6 +154,36 @@ uint64_t history_first(struct journal_reader *reader)
 	return base + SEGMENT_HEAD;
 }
 
+struct region *history_region(struct journal_reader *reader)
+{
+	return reader->region;
+}
+
+/* The end of the segment in which LSN lies; an end belongs to the segment that it ends. */
+static uint64_t segment_end(const struct journal_reader *reader, uint64_t lsn)
+{
+	size_t low = 0;
+	size_t high = reader->count;
+
+	if (lsn > reader->after)
+		return ring_segment_end(reader->region, lsn);
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+		if (reader->base[middle] < lsn)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < reader->count ? reader->base[low] : reader->after;
+}
+
+uint64_t history_next(const struct journal_reader *reader, uint64_t lsn)
+{
+	uint64_t end = segment_end(reader, lsn);
+
+	return end - lsn < JOURNAL_RECORD_MIN ? end + SEGMENT_HEAD : lsn;
+}
+
 /* ---- open files */
 
 static void close_file(struct file *file)
@@ -223,10 +258,10 @@ static bool from_ring(struct journal_reader *reader, uint64_t lsn)
 	return record_check(head, length, lsn, geometry->journal_key) != 0;
 }
 
-/* Up to JOURNAL_RECORD_MAX bytes at OFFSET, as many as are in memory; -1 with errno. */
-static ssize_t read_in_memory(struct journal_reader *reader, int fd, uint64_t offset)
+/* Up to LENGTH bytes at OFFSET, as many as are in memory; -1 with errno. */
+static ssize_t read_in_memory(int fd, void *bytes, size_t length, uint64_t offset)
 {
-	struct iovec piece = {.iov_base = reader->record, .iov_len = sizeof reader->record};
+	struct iovec piece = {.iov_base = bytes, .iov_len = length};
 	ssize_t got;
 
 	do
@@ -235,15 +270,16 @@ static ssize_t read_in_memory(struct journal_reader *reader, int fd, uint64_t of
 	return got;
 }
 
-static ssize_t read_file(struct journal_reader *reader, int fd, uint64_t offset)
+static ssize_t read_file(struct journal_reader *reader, int fd, void *bytes, size_t length,
+                         uint64_t offset)
 {
 	if (!reader->wait && !reader->nowait_fails) {
-		ssize_t got = read_in_memory(reader, fd, offset);
+		ssize_t got = read_in_memory(fd, bytes, length, offset);
 		if (got >= 0 || (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL))
 			return got;
 		reader->nowait_fails = true;
 	}
-	return disk_read(fd, reader->record, sizeof reader->record, offset);
+	return disk_read(fd, bytes, length, offset);
 }
 
 /* Part of it was in memory: is that not enough for the record? */
@@ -275,7 +311,8 @@ static enum history_status from_file(struct journal_reader *reader, uint64_t lsn
 	if (file == NULL)
 		return errno == ENOENT ? HISTORY_PRUNED : HISTORY_IO;
 	bool waits = reader->wait || reader->nowait_fails;
-	ssize_t got = read_file(reader, file->fd, lsn - base);
+	ssize_t got =
+	    read_file(reader, file->fd, reader->record, sizeof reader->record, lsn - base);
 	waits |= reader->nowait_fails;
 	if (got < 0 && errno != EAGAIN)
 		return HISTORY_IO;
@@ -303,6 +340,60 @@ enum history_status history_record(struct journal_reader *reader, uint64_t lsn,
 	if (!from_ring(reader, lsn))
 		status = from_file(reader, lsn);
 	return status;
+}
+
+/* ---- a piece of the journal, for who reads forward */
+
+size_t history_ring(struct journal_reader *reader, uint64_t lsn, void *bytes, size_t length)
+{
+	const struct region_marks *marks = region_marks(reader->region);
+	uint64_t size = region_geometry(reader->region)->ring_size - RING_MARGIN;
+	uint64_t tail = atomic_load_explicit(&marks->tail, memory_order_acquire);
+
+	if (lsn >= tail || tail - lsn > size)
+		return 0;
+	if (length > tail - lsn)
+		length = (size_t)(tail - lsn);
+	ring_read(reader->region, lsn, bytes, length);
+	/* What was written meanwhile may have overtaken us. */
+	atomic_thread_fence(memory_order_acquire);
+	tail = atomic_load_explicit(&marks->tail, memory_order_relaxed);
+	return tail - lsn > size ? 0 : length;
+}
+
+/* What is read next is what follows. */
+static void fetch_ahead(const struct file *file, uint64_t offset)
+{
+	posix_fadvise(file->fd, (off_t)offset, FETCH_AHEAD, POSIX_FADV_WILLNEED);
+}
+
+enum history_status history_file(struct journal_reader *reader, uint64_t lsn, void *bytes,
+                                 size_t *length)
+{
+	uint64_t end = segment_end(reader, lsn + 1);
+	size_t wanted = end - lsn < *length ? (size_t)(end - lsn) : *length;
+	size_t least = wanted < JOURNAL_RECORD_MAX ? wanted : JOURNAL_RECORD_MAX;
+	uint64_t base;
+	struct file *file;
+
+	if (!find_base(reader, lsn, &base))
+		return HISTORY_PRUNED;
+	file = open_file(reader, base);
+	if (file == NULL)
+		return errno == ENOENT ? HISTORY_PRUNED : HISTORY_IO;
+	ssize_t got = read_file(reader, file->fd, bytes, wanted, lsn - base);
+	if (got < 0 && errno != EAGAIN)
+		return HISTORY_IO;
+	if (got >= (ssize_t)least) {
+		*length = (size_t)got;
+		return HISTORY_OK;
+	}
+	if (reader->wait || reader->nowait_fails) {
+		errno = EUCLEAN; /* a segment has its full size when it gets its name */
+		return HISTORY_IO;
+	}
+	fetch_ahead(file, lsn - base);
+	return HISTORY_LATER;
 }
 
 struct journal_reader *history_open(struct region *region, const char *path)
@@ -456,28 +547,6 @@ static const struct record_leg *leg_of(const struct record_head *record, const c
 	return leg;
 }
 
-static enum request_kind kind_of(const struct record_head *record)
-{
-	return record->type == RECORD_EXPIRE
-	           ? REQUEST_RELEASE
-	           : (enum request_kind)(record->type - RECORD_EVENT + REQUEST_EVENT);
-}
-
-_Static_assert(RECORD_RELEASE - RECORD_EVENT == REQUEST_RELEASE - REQUEST_EVENT &&
-                   RECORD_CREATE - RECORD_EVENT == REQUEST_CREATE - REQUEST_EVENT &&
-                   RECORD_HOLD - RECORD_EVENT == REQUEST_HOLD - REQUEST_EVENT,
-               "types of records and kinds of requests are in one order");
-
-static struct words hold_of(const struct record_head *record)
-{
-	if (record->type == RECORD_HOLD)
-		return record_id(record);
-	if (record->type < RECORD_CAPTURE)
-		return (struct words){0};
-	const struct record_settled *body = record_body(record);
-	return (struct words){.bytes = body->hold, .length = body->hold_length};
-}
-
 static struct words counterparty(const struct record_head *record, const struct record_leg *leg)
 {
 	const struct record_leg *first = record_next_leg(record, NULL);
@@ -493,7 +562,7 @@ static void tell_entry(const struct record_head *record, const struct record_leg
 {
 	*entry = (struct entry){.lsn = record->lsn,
 	                        .time_us = record->time_us,
-	                        .kind = kind_of(record),
+	                        .kind = record_kind(record),
 	                        .expired = record->type == RECORD_EXPIRE,
 	                        .amount = leg->amount,
 	                        .balance = leg->balance,
@@ -501,7 +570,7 @@ static void tell_entry(const struct record_head *record, const struct record_leg
 	                        .version = leg->version,
 	                        .note = record_note(record),
 	                        .counterparty = counterparty(record, leg),
-	                        .hold = hold_of(record),
+	                        .hold = record_hold_id(record),
 	                        .legs = record->legs};
 	if ((record->flags & RECORD_REMEMBERED) != 0)
 		entry->id = record_id(record);

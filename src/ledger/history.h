@@ -56,4 +56,27 @@ enum history_status history_step(struct journal_reader *reader, const char *name
 /* The first LSN that is kept. */
 uint64_t history_first(struct journal_reader *reader);
 
+/*
+ * For who reads forward (tail.h).  The position of the record that begins at LSN or, if no record
+ * can begin there because the segment ends, of the first one of the next segment.
+ */
+uint64_t history_next(const struct journal_reader *reader, uint64_t lsn);
+
+/*
+ * Copies up to LENGTH bytes of journal from LSN on, not beyond the tail, out of the ring into
+ * BYTES: how many, 0 if the ring no longer has them.  They are to be checked.
+ */
+size_t history_ring(struct journal_reader *reader, uint64_t lsn, void *bytes, size_t length);
+
+/*
+ * The same from the files, not beyond the end of LSN's segment: up to *LENGTH bytes, and at least
+ * JOURNAL_RECORD_MAX if there are as many.  HISTORY_OK and their number in *LENGTH, or PRUNED,
+ * LATER, or IO with errno.
+ */
+enum history_status history_file(struct journal_reader *reader, uint64_t lsn, void *bytes,
+                                 size_t *length);
+
+/* What READER reads. */
+struct region *history_region(struct journal_reader *reader);
+
 #endif

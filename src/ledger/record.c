@@ -301,6 +301,28 @@ struct words record_note(const struct record_head *head)
 	return (struct words){.bytes = texts(head) + head->id_length, .length = head->note_length};
 }
 
+enum request_kind record_kind(const struct record_head *head)
+{
+	return head->type == RECORD_EXPIRE
+	           ? REQUEST_RELEASE
+	           : (enum request_kind)(head->type - RECORD_EVENT + REQUEST_EVENT);
+}
+
+_Static_assert(RECORD_RELEASE - RECORD_EVENT == REQUEST_RELEASE - REQUEST_EVENT &&
+                   RECORD_CREATE - RECORD_EVENT == REQUEST_CREATE - REQUEST_EVENT &&
+                   RECORD_HOLD - RECORD_EVENT == REQUEST_HOLD - REQUEST_EVENT,
+               "types of records and kinds of requests are in one order");
+
+struct words record_hold_id(const struct record_head *head)
+{
+	if (head->type == RECORD_HOLD)
+		return record_id(head);
+	if (head->type < RECORD_CAPTURE)
+		return (struct words){0};
+	const struct record_settled *body = record_body(head);
+	return (struct words){.bytes = body->hold, .length = body->hold_length};
+}
+
 /* ---- checking */
 
 static bool zero(const unsigned char *at, const unsigned char *end)

@@ -435,6 +435,8 @@ static void linger(struct connection *connection)
 void connection_cut(struct connection *connection)
 {
 	struct worker *worker = connection->worker;
+	if (connection->protocol->closed)
+		connection->protocol->closed(connection);
 	ev_io_stop(worker->loop, &connection->io);
 	ev_timer_stop(worker->loop, &connection->timer);
 	again_remove(connection);
@@ -632,6 +634,20 @@ void connection_close(struct connection *connection, bool polite)
 	connection->polite = polite;
 	connection->expect_by = 0;
 	connection->blocked = connection->paused = connection->streaming = false;
+}
+
+bool connection_waits_for_room(struct connection *connection)
+{
+	if (connection->out)
+		connection->blocked = true;
+	return connection->out != NULL;
+}
+
+void connection_hurry(struct connection *connection, double seconds)
+{
+	if (connection->stalled)
+		connection->progress_by =
+		    fmin(connection->progress_by, connection->worker->now + seconds);
 }
 
 void connection_pause(struct connection *connection, double seconds)

@@ -135,6 +135,15 @@ void connection_last_words(struct connection *connection, const char *bytes, siz
 /* Close when all answers have left; POLITE: the client may still be sending. */
 void connection_close(struct connection *connection, bool polite);
 
+/*
+ * Has anything that was answered not left?  Then nothing more is read, and `arrived` is called when
+ * some of it has (streams only).
+ */
+bool connection_waits_for_room(struct connection *connection);
+
+/* A client that takes nothing of what is ready for SECONDS is cut, if it would not be before. */
+void connection_hurry(struct connection *connection, double seconds);
+
 /* Serve nothing for SECONDS; then `arrived` is called again. */
 void connection_pause(struct connection *connection, double seconds);
 

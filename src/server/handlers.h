@@ -11,6 +11,7 @@
 
 #include "../ledger/history.h"
 #include "../ledger/ledger.h"
+#include "../ledger/tail.h"
 #include "../wire/http.h"
 #include "../wire/json.h"
 #include "../wire/reply.h"
@@ -26,11 +27,15 @@
 _Static_assert(HANDLER_ROOM >= REPLY_SHAPE_MAX + 256, "any shape with our fields");
 _Static_assert(HANDLER_ROOM >= REPLY_EVENT_MAX, "the answer to an event");
 
+struct feed_plan;
+
 /* What a handler reads.  All borrowed. */
 struct call {
 	const struct server_settings *settings;
 	struct ledger *ledger;
 	struct journal_reader *history; /* NULL: the journal cannot be read here */
+	struct tail *tail;              /* NULL: likewise */
+	struct feed_plan *feed;         /* with answer->feed: filled in */
 	const struct http_request *request;
 	const char *bytes;        /* the request's first byte: the spans' origin */
 	struct http_span segment; /* what the route's "*" stood for, raw */
@@ -65,6 +70,7 @@ struct answer {
 	uint64_t cursor;      /* with a pause: handed back as call->cursor */
 	bool posted;          /* a record may have been written: ledger_kick is due */
 	bool elements; /* nothing is answered: the body's lines are to be, as a stream (array.h) */
+	bool feed;     /* nothing is answered: call->feed says what is to be (feed.h) */
 	bool poisoned; /* the region is inconsistent: answer nothing, exit */
 };
 
@@ -87,6 +93,8 @@ handler handle_replace;  /* PUT /accounts/NAME */
 handler handle_delete;   /* DELETE /accounts/NAME */
 
 handler handle_statement; /* GET /accounts/NAME/events?limit=&before= */
+
+handler handle_feed; /* GET /feed?after=&account=&format=&follow= */
 
 handler handle_hold;          /* GET /holds/ID */
 handler handle_account_holds; /* GET /accounts/NAME/holds?limit=&cursor= */

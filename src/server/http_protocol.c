@@ -6,6 +6,7 @@
 #include "array.h"
 #include "connection.h"
 #include "cors.h"
+#include "feed.h"
 #include "gather.h"
 #include "heads.h"
 #include "note.h"
@@ -17,6 +18,7 @@ struct http_state {
 	struct http_request request; /* as far as it has been read */
 	struct stream stream;        /* if its answer has begun before its end */
 	struct reply_frame frame;    /* once its head was read: of route_frame */
+	struct feed *feed;           /* what is being answered, to the connection's end */
 	double began;                /* when its first byte came; 0: it has not */
 	double body_by;  /* when a body without bytes must be complete; 0: no body yet */
 	uint64_t cursor; /* the handler's, while it pauses */
@@ -33,6 +35,7 @@ _Static_assert(REPLY_SHAPE_MAX + CORS_ROOM <= CONNECTION_LAST_MAX, "a refusal is
 enum step {
 	STEP_NEXT,   /* the request was answered, or gathered, and its bytes are consumed */
 	STEP_STREAM, /* its answer has begun, its head is consumed */
+	STEP_FEED,   /* its answer has begun; nothing is answered after it */
 	STEP_WAIT,   /* nothing more can be done now */
 };
 
@@ -254,6 +257,8 @@ static struct call prepare(struct connection *connection, const struct head *hea
 	struct call call = {.settings = worker->settings,
 	                    .ledger = worker->server->ledger,
 	                    .history = worker->server->history,
+	                    .tail = feeds_tail(worker->feeds),
+	                    .feed = feeds_plan(worker->feeds),
 	                    .request = request,
 	                    .bytes = bytes,
 	                    .segment = head->segment,
@@ -312,6 +317,21 @@ static enum step begin_stream(struct connection *connection, enum stream_source 
 		break;
 	}
 	return STEP_STREAM;
+}
+
+static enum step begin_feed(struct connection *connection, const struct call *call, size_t length)
+{
+	struct http_state *state = state_of(connection);
+
+	switch (feed_begin(connection, call, state->began, &state->feed)) {
+	case CONNECTION_ROOM_LATER:
+		return STEP_WAIT;
+	case CONNECTION_ROOM_NOTHING:
+		return refuse_busy(connection, call->bytes, length);
+	case CONNECTION_ROOM:
+		break;
+	}
+	return STEP_FEED;
 }
 
 /* The answer OUT has its place: what does it mean for the connection? */
@@ -375,6 +395,8 @@ static enum step answer_alone(struct connection *connection, const struct route 
 	route_answer(route, call, &answer);
 	if (answer.elements)
 		return begin_stream(connection, STREAM_ARRAY, call);
+	if (answer.feed)
+		return begin_feed(connection, call, length);
 	if (is_put_off(connection, &answer))
 		return STEP_WAIT;
 	connection_answer(connection, &answer.out, answer.lsn);
@@ -452,6 +474,9 @@ static size_t serve_next(struct connection *connection, char *bytes, size_t *len
 	case STEP_STREAM:
 		consumed = state->request.head_length;
 		break;
+	case STEP_FEED:
+		consumed = *length;
+		break;
 	case STEP_NEXT:
 		consumed = state->request.head_length + (size_t)state->request.body_length;
 		begin_request(state);
@@ -462,9 +487,15 @@ static size_t serve_next(struct connection *connection, char *bytes, size_t *len
 
 static size_t arrived(struct connection *connection, char *bytes, size_t *length)
 {
-	const struct stream *stream = &state_of(connection)->stream;
+	const struct http_state *state = state_of(connection);
+	const struct stream *stream = &state->stream;
 	size_t at = 0;
 
+	/* What a client says while it is fed is of no account. */
+	if (state->feed) {
+		feed_arrived(state->feed);
+		return *length;
+	}
 	while ((at < *length || stream->source != STREAM_NONE) &&
 	       connection_may_go_on(connection)) {
 		bool streams = stream->source != STREAM_NONE;
@@ -480,6 +511,14 @@ static size_t arrived(struct connection *connection, char *bytes, size_t *length
 	return at;
 }
 
+static void closed(struct connection *connection)
+{
+	struct feed *feed = state_of(connection)->feed;
+
+	if (feed)
+		feed_drop(feed);
+}
+
 const struct protocol http_protocol = {
     .name = "http",
     .state_size = sizeof(struct http_state),
@@ -487,4 +526,5 @@ const struct protocol http_protocol = {
     .arrived = arrived,
     .timed_out = timed_out,
     .exhausted = exhausted,
+    .closed = closed,
 };

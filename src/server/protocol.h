@@ -28,6 +28,9 @@ struct protocol {
 
 	/* There is no memory to keep what has arrived of a request: say so and close. */
 	void (*exhausted)(struct connection *connection);
+
+	/* The connection is about to be gone: give back what its state owns.  NULL: nothing. */
+	void (*closed)(struct connection *connection);
 };
 
 /* The protocol called NAME, or NULL. */

@@ -50,6 +50,7 @@ static const struct route routes[] = {
     {"/holds/*", GET_ALLOW, {GET(handle_hold, OPERATION)}, false},
     {"/holds/*/capture", POST_ALLOW, {POST(handle_capture, OPERATION)}, false},
     {"/holds/*/release", POST_ALLOW, {POST(handle_release, OPERATION)}, false},
+    {"/feed", GET_ALLOW, {GET(handle_feed)}, false},
     {"/healthz", GET_ALLOW, {GET(handle_health)}, false},
     {"/", GET_ALLOW, {GET(handle_about)}, false},
     {"/echo", POST_ALLOW, {POST(handle_echo, .returns_body = true)}, false},

@@ -9,6 +9,7 @@
 #include "accept.h"
 #include "connection.h"
 #include "drain.h"
+#include "feed.h"
 #include "group.h"
 #include "heads.h"
 #include "release.h"
@@ -74,6 +75,7 @@ static void on_turn_ends(struct ev_loop *loop, ev_prepare *prepare, int events)
 	if (worker_stops(worker))
 		return;
 	release_turn_ends(worker);
+	feeds_turn_ends(worker);
 	if (worker->access_log)
 		log_turn_ends(worker);
 }
@@ -189,8 +191,9 @@ static bool worker_init(struct worker *worker)
 	worker->scratch = malloc(WORKER_KEPT_MAX + WORKER_READ_MAX);
 	worker->group = calloc(1, sizeof(*worker->group));
 	worker->heads = calloc(1, sizeof(*worker->heads));
+	worker->feeds = feeds_new(worker);
 	if (!worker->loop || !worker->slab || !worker->buffers || !worker->scratch ||
-	    !worker->group || !worker->heads) {
+	    !worker->group || !worker->heads || !worker->feeds) {
 		log_error("cannot start with max_connections %u and buffer_memory %u: %m; both "
 		          "must be above 0, and buffer_memory a power of two from %u to %u",
 		          settings->max_connections, settings->buffer_memory, BUFFER_BLOCK_MIN,
@@ -246,6 +249,7 @@ static void worker_end(struct worker *worker)
 	free(worker->scratch);
 	free(worker->group);
 	free(worker->heads);
+	feeds_free(worker->feeds);
 	if (worker->loop)
 		ev_loop_destroy(worker->loop);
 }

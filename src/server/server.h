@@ -32,6 +32,7 @@ struct server_settings {
 	double idle_timeout;   /* seconds between requests */
 	double write_timeout;  /* seconds without progress while answers wait for the client */
 	double drain_timeout;  /* seconds; then connections are cut */
+	double feed_heartbeat; /* seconds without an event after which a feed says that it lives */
 	struct cors_origins cors_origins;
 	bool diagnostics; /* GET /fast, GET /sleep */
 	const char *version;

@@ -28,6 +28,7 @@ struct slab;
 struct acceptor;
 struct group;
 struct heads;
+struct feeds;
 
 /* Each is a further step towards the end. */
 enum phase {
@@ -61,6 +62,7 @@ struct worker {
 	    *scratch; /* WORKER_KEPT_MAX + WORKER_READ_MAX bytes: what arrives is read here first */
 	struct group *group; /* of the connection being served, group.h */
 	struct heads *heads; /* heads.h */
+	struct feeds *feeds; /* feed.h */
 
 	struct connection_list held;  /* their answers wait for the journal, the oldest first */
 	struct connection_list again; /* have used up their slice of a turn */

@@ -65,11 +65,15 @@ static const struct reason reasons[] = {
 
     /* fields and parameters that cannot be read */
     {"id_conflict", 400, "Idempotency-Key and the body's id are not the same."},
+    {"invalid_after", 400,
+     "The parameter after, or Last-Event-ID, is 0 or the LSN of a record of this journal."},
     {"invalid_at", 400,
      "The parameter at is a time as 2026-11-20T20:13:42Z, or an LSN, in decimal."},
     {"invalid_atomic", 400, "The parameter atomic is true or false."},
     {"invalid_before", 400, "The parameter before is an LSN, in decimal."},
     {"invalid_cursor", 400, "The parameter cursor is not one that this service gave."},
+    {"invalid_follow", 400, "The parameter follow is true or false."},
+    {"invalid_format", 400, "The parameter format is sse or ndjson."},
     {"invalid_hold", 400,
      "A hold's id is 1 to 128 bytes of printable ASCII without space, percent-encoded."},
     {"invalid_idempotency_key", 400,

@@ -299,15 +299,29 @@ void reply_not_modified(struct text *out, const struct reply_frame *frame, uint6
 
 /* --- answers in pieces --- */
 
-void reply_stream_head(struct text *out, const struct reply_frame *frame, const char *type,
-                       bool chunked)
+static void stream_head(struct text *out, const struct reply_frame *frame, const char *type,
+                        bool chunked, const struct reply_field *extra)
 {
 	status_line(out, 200);
 	text_bytes(out, frame->date, REPLY_DATE_LENGTH);
 	content_type(out, type);
 	if (chunked)
 		text_literal(out, "\r\nTransfer-Encoding: chunked");
-	finish_head(out, frame, NULL);
+	finish_head(out, frame, extra);
+}
+
+void reply_stream_head(struct text *out, const struct reply_frame *frame, const char *type,
+                       bool chunked)
+{
+	stream_head(out, frame, type, chunked, NULL);
+}
+
+void reply_live_head(struct text *out, const struct reply_frame *frame, const char *type,
+                     bool chunked)
+{
+	static const struct reply_field live[] = {{"Cache-Control", "no-store"}, {NULL, NULL}};
+
+	stream_head(out, frame, type, chunked, live);
 }
 
 static const char chunk_room[REPLY_CHUNK_DIGITS + 2] = "000000\r\n";

@@ -93,6 +93,9 @@ void reply_write(struct text *out, const struct reply_frame *frame, const struct
  */
 void reply_stream_head(struct text *out, const struct reply_frame *frame, const char *content_type,
                        bool chunked);
+/* The same for content that is true only now: with Cache-Control: no-store (RFC 9111 5.2.2.5). */
+void reply_live_head(struct text *out, const struct reply_frame *frame, const char *content_type,
+                     bool chunked);
 size_t reply_chunk_begin(struct text *out);
 void reply_chunk_end(struct text *out, size_t begin);
 void reply_stream_end(struct text *out);
@@ -186,6 +189,20 @@ void reply_hold_object(struct text *out, const struct hold_view *view);
  * "note", "counterparty", "hold" where there are any. */
 void reply_entry_object(struct text *out, const struct entry *entry);
 #define REPLY_ENTRY_MAX 1792
+
+/*
+ * {"lsn":"..","time":..,"type":.., and where there are any "id","note","hold","reserved","expires",
+ * "floor","ceiling","frozen", then "legs":[{"account":..,"amount":..,"balance":..,"held":..,
+ * "version":..},..]}: one event of a feed.
+ */
+void reply_change_object(struct text *out, const struct change *change);
+#define REPLY_CHANGE_MAX 7168
+
+/* 410 {"status":"error","reason":"pruned","detail":..,"first":".."}: the journal begins with FIRST.
+ */
+void reply_pruned(struct text *out, const struct reply_frame *frame, uint64_t first);
+/* The same as an object that ends a stream; at most REPLY_SHAPE_MAX bytes. */
+void reply_pruned_object(struct text *out, uint64_t first);
 
 /* 304 with the ETag of VERSION (RFC 9110 15.4.5). */
 void reply_not_modified(struct text *out, const struct reply_frame *frame, uint64_t version);

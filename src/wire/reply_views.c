@@ -129,9 +129,9 @@ void reply_hold(struct text *out, const struct reply_frame *frame, const struct 
 	reply_shape(out, frame, 200, &body, NULL);
 }
 
-static const char *type_of(const struct entry *entry)
+static const char *type_of(enum request_kind kind, bool expired)
 {
-	switch (entry->kind) {
+	switch (kind) {
 	case REQUEST_EVENT:
 		return "event";
 	case REQUEST_TRANSFER:
@@ -151,7 +151,7 @@ static const char *type_of(const struct entry *entry)
 	case REQUEST_RELEASE:
 		break;
 	}
-	return entry->expired ? "expire" : "release";
+	return expired ? "expire" : "release";
 }
 
 void reply_entry_object(struct text *out, const struct entry *entry)
@@ -160,7 +160,7 @@ void reply_entry_object(struct text *out, const struct entry *entry)
 	text_literal(out, "\",\"time\":");
 	quoted_time(out, entry->time_us);
 	text_literal(out, ",\"type\":\"");
-	text_string(out, type_of(entry));
+	text_string(out, type_of(entry->kind, entry->expired));
 	reply_number(out, "\",\"amount\":", entry->amount);
 	reply_number(out, ",\"balance\":", entry->balance);
 	reply_number(out, ",\"held\":", entry->held);
@@ -173,5 +173,84 @@ void reply_entry_object(struct text *out, const struct entry *entry)
 		reply_words(out, ",\"counterparty\":", &entry->counterparty);
 	if (entry->hold.length > 0)
 		reply_words(out, ",\"hold\":", &entry->hold);
+	text_literal(out, "}");
+}
+
+static void write_leg(struct text *out, const struct change_leg *leg)
+{
+	reply_words(out, "{\"account\":", &leg->account);
+	reply_number(out, ",\"amount\":", leg->amount);
+	reply_number(out, ",\"balance\":", leg->balance);
+	reply_number(out, ",\"held\":", leg->held);
+	reply_count(out, ",\"version\":", leg->version);
+	text_literal(out, "}");
+}
+
+static void write_attributes(struct text *out, const struct attributes *attributes)
+{
+	reply_limit(out, ",\"floor\":", attributes->floor, FLOOR_NONE);
+	reply_limit(out, ",\"ceiling\":", attributes->ceiling, CEILING_NONE);
+	text_literal(out, ",\"frozen\":\"");
+	text_string(out, reply_frozen(attributes->frozen));
+	text_literal(out, "\"");
+}
+
+void reply_change_object(struct text *out, const struct change *change)
+{
+	reply_count(out, "{\"lsn\":\"", change->lsn);
+	text_literal(out, "\",\"time\":");
+	quoted_time(out, change->time_us);
+	text_literal(out, ",\"type\":\"");
+	text_string(out, type_of(change->kind, change->expired));
+	text_literal(out, "\"");
+	if (change->id.length > 0)
+		reply_words(out, ",\"id\":", &change->id);
+	if (change->note.length > 0)
+		reply_words(out, ",\"note\":", &change->note);
+	if (change->hold.length > 0) {
+		reply_words(out, ",\"hold\":", &change->hold);
+		reply_number(out, ",\"reserved\":", change->reserved);
+	}
+	if (change->kind == REQUEST_HOLD) {
+		text_literal(out, ",\"expires\":");
+		quoted_time(out, change->expires_us);
+	}
+	if (change->kind == REQUEST_CREATE || change->kind == REQUEST_REPLACE)
+		write_attributes(out, &change->attributes);
+	text_literal(out, ",\"legs\":[");
+	for (unsigned i = 0; i < change->legs; i++) {
+		if (i > 0)
+			text_literal(out, ",");
+		write_leg(out, &change->leg[i]);
+	}
+	text_literal(out, "]}");
+}
+
+#define PRUNED        "pruned"
+#define PRUNED_DETAIL "The journal is no longer kept that far back."
+
+static void write_first(struct text *out, uint64_t first)
+{
+	reply_count(out, ",\"first\":\"", first);
+	text_literal(out, "\"");
+}
+
+void reply_pruned(struct text *out, const struct reply_frame *frame, uint64_t first)
+{
+	const struct reply_refusal refusal = {
+	    .status = 410, .reason = PRUNED, .detail = PRUNED_DETAIL};
+	char scratch[REPLY_REFUSAL_MAX];
+	struct text body;
+
+	text_init(&body, scratch, sizeof(scratch));
+	reply_refusal_begin(&body, frame, &refusal);
+	write_first(&body, first);
+	reply_refusal_end(out, frame, &refusal, &body, NULL);
+}
+
+void reply_pruned_object(struct text *out, uint64_t first)
+{
+	reply_plain_begin(out, "error", PRUNED, PRUNED_DETAIL);
+	write_first(out, first);
 	text_literal(out, "}");
 }
