@@ -177,5 +177,6 @@ int main(int argc, char **argv)
 	}
 	printf("%" PRIu64 " bytes, %" PRIu64 " lines, %u ended, %" PRIu64 " wrong\n", bytes, lines,
 	       ended, wrong);
+	free(feeds);
 	return 0;
 }
