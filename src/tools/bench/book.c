@@ -21,7 +21,7 @@ void book_free(struct book *book)
 	book->sheet = NULL;
 }
 
-void book_accept(struct book *book, enum kind kind, const struct leg *leg, uint32_t legs)
+void book_accept(struct book *book, enum kind kind, const struct posting *leg, uint32_t legs)
 {
 	for (uint32_t i = 0; i < legs; i++) {
 		struct sheet *sheet = &book->sheet[leg[i].account];
@@ -41,7 +41,7 @@ static void spread(int64_t effect, int64_t *low, int64_t *high)
 		*high += effect;
 }
 
-void book_doubt(struct book *book, enum kind kind, const struct leg *leg, uint32_t legs)
+void book_doubt(struct book *book, enum kind kind, const struct posting *leg, uint32_t legs)
 {
 	int64_t sum = 0;
 

@@ -49,10 +49,10 @@ void book_init(struct book *book, const struct options *options);
 void book_free(struct book *book);
 
 /* LEGS of an accepted KIND; of KIND_EVENT each is an operation of its own. */
-void book_accept(struct book *book, enum kind kind, const struct leg *leg, uint32_t legs);
+void book_accept(struct book *book, enum kind kind, const struct posting *leg, uint32_t legs);
 
 /* The same for what may have happened or not. */
-void book_doubt(struct book *book, enum kind kind, const struct leg *leg, uint32_t legs);
+void book_doubt(struct book *book, enum kind kind, const struct posting *leg, uint32_t legs);
 
 /* Compares what was with what is; writes up to BOOK_SHOWN wrong accounts to STREAM. */
 struct book_verdict book_check(const struct book *book, FILE *stream);

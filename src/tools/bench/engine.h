@@ -35,7 +35,7 @@ struct slot {
 /* A hold that was accepted and must be settled. */
 struct settlement {
 	uint8_t kind;
-	struct leg leg;
+	struct posting leg;
 	struct hold hold;
 };
 
@@ -91,7 +91,7 @@ struct engine {
 	size_t out_size;
 	char *memory[3]; /* what the clients' parts are cut from */
 	struct slot *slots;
-	struct leg *legs;
+	struct posting *legs;
 
 	uint64_t limit;       /* operations to begin; UINT64_MAX: until end */
 	uint64_t begun;       /* operations */

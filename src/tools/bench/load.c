@@ -37,7 +37,7 @@ static int32_t draw_positive(struct load *load)
 
 /* An account that none of the first COUNT legs has: where the skew draws one of them again, its
  * neighbour, so that a draw always ends. */
-static uint32_t draw_other(struct load *load, const struct leg *leg, uint32_t count)
+static uint32_t draw_other(struct load *load, const struct posting *leg, uint32_t count)
 {
 	uint32_t account = draw_account(load);
 
@@ -57,8 +57,9 @@ static void draw_legs(struct load *load, struct operation *operation, uint32_t c
 
 	operation->count = count;
 	for (uint32_t i = 0; i < count; i++)
-		operation->leg[i] = (struct leg){draw_other(load, operation->leg, i),
-		                                 i == 0 ? -amount * (int32_t)(count - 1) : amount};
+		operation->leg[i] =
+		    (struct posting){draw_other(load, operation->leg, i),
+		                     i == 0 ? -amount * (int32_t)(count - 1) : amount};
 }
 
 static void draw_events(struct load *load, struct operation *operation, uint32_t events)
@@ -69,7 +70,7 @@ static void draw_events(struct load *load, struct operation *operation, uint32_t
 	operation->count = events < batch ? events : batch;
 	for (uint32_t i = 0; i < operation->count; i++) {
 		uint32_t account = draw_account(load);
-		operation->leg[i] = (struct leg){account, draw_amount(load)};
+		operation->leg[i] = (struct posting){account, draw_amount(load)};
 	}
 }
 
@@ -78,7 +79,7 @@ static void draw_hold(struct load *load, struct operation *operation)
 	uint32_t account = draw_account(load);
 
 	operation->count = 1;
-	operation->leg[0] = (struct leg){account, draw_positive(load)};
+	operation->leg[0] = (struct posting){account, draw_positive(load)};
 }
 
 static enum mix draw_mix(struct load *load)
@@ -141,7 +142,7 @@ void load_draw(struct load *load, struct operation *operation, uint32_t events)
 	case MIX_READ:
 		operation->kind = KIND_READ;
 		operation->count = 1;
-		operation->leg[0] = (struct leg){draw_account(load), 0};
+		operation->leg[0] = (struct posting){draw_account(load), 0};
 		return;
 	default:
 		draw_events(load, operation, events);
@@ -156,7 +157,7 @@ static void write_name(const struct load *load, struct text *text, uint32_t acco
 	text_unsigned(text, account);
 }
 
-static void write_leg(const struct load *load, struct text *text, const struct leg *leg)
+static void write_leg(const struct load *load, struct text *text, const struct posting *leg)
 {
 	text_literal(text, "{\"account\":\"");
 	write_name(load, text, leg->account);

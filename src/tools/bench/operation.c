@@ -3,7 +3,7 @@
 const char *const kind_name[KINDS] = {"event",   "transfer", "transaction", "hold",
                                       "capture", "release",  "read"};
 
-int64_t operation_effect(enum kind kind, const struct leg *leg)
+int64_t operation_effect(enum kind kind, const struct posting *leg)
 {
 	switch (kind) {
 	case KIND_EVENT:
@@ -17,7 +17,7 @@ int64_t operation_effect(enum kind kind, const struct leg *leg)
 	}
 }
 
-uint32_t operation_change(enum kind kind, const struct leg *leg)
+uint32_t operation_change(enum kind kind, const struct posting *leg)
 {
 	return kind != KIND_READ && leg->amount != 0;
 }

@@ -20,7 +20,7 @@ enum kind {
 extern const char *const kind_name[KINDS];
 
 /* What is said of one account; of transfers and transactions with its sign. */
-struct leg {
+struct posting {
 	uint32_t account; /* its number */
 	int32_t amount;
 };
@@ -35,13 +35,13 @@ struct operation {
 	uint8_t settle; /* of KIND_HOLD: the kind that comes next */
 	uint32_t count; /* legs; of KIND_EVENT: events, each an operation of its own */
 	struct hold hold;
-	struct leg *leg; /* COUNT of them */
+	struct posting *leg; /* COUNT of them */
 };
 
 /* By how much LEG of an accepted KIND changes the balance of its account. */
-int64_t operation_effect(enum kind kind, const struct leg *leg);
+int64_t operation_effect(enum kind kind, const struct posting *leg);
 
 /* By how much it raises that account's version: 0 or 1. */
-uint32_t operation_change(enum kind kind, const struct leg *leg);
+uint32_t operation_change(enum kind kind, const struct posting *leg);
 
 #endif

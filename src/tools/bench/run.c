@@ -45,7 +45,7 @@ static bool has_holds(const struct options *options)
 static bool fits(const struct options *options)
 {
 	uint64_t each = load_request_max(options) + sizeof(struct slot) +
-	                load_legs_max(options) * sizeof(struct leg);
+	                load_legs_max(options) * sizeof(struct posting);
 	uint64_t all = (each * options->depth + ANSWER_HEAD_MAX) * options->connections;
 
 	if (all <= MEMORY_MAX)
