@@ -80,7 +80,13 @@ struct result *bench_once(const struct options *options, const struct target *ta
 		book_init(&book, options);
 		good = fetch_balances(options, target, &book, FETCH_BEFORE);
 	}
-	good = good && run_load(options, target, options->verify ? &book : NULL, result);
+	if (good) {
+		enum run_end end =
+		    run_load(options, target, options->verify ? &book : NULL, result);
+		good = end == RUN_DONE;
+		if (end == RUN_LIMITED)
+			*status = BENCH_USAGE;
+	}
 	if (good && options->verify)
 		good = verify(options, target, &book, result);
 	book_free(&book);

@@ -284,14 +284,14 @@ static void loop(struct engine *engine)
 	free_clients(engine);
 }
 
-bool run_load(const struct options *options, const struct target *target, struct book *book,
-              struct result *result)
+enum run_end run_load(const struct options *options, const struct target *target, struct book *book,
+                      struct result *result)
 {
-	bool begun = false;
+	enum run_end end = RUN_FAILED;
 
 	if (!fits(options) ||
 	    !limits_raise_files(options->connections + ENGINE_FILES, ENGINE_FILES))
-		return false;
+		return RUN_LIMITED;
 	struct engine *engine = take(1, sizeof *engine);
 	engine->options = options;
 	engine->target = target;
@@ -305,12 +305,12 @@ bool run_load(const struct options *options, const struct target *target, struct
 		load_init(&engine->load, options, target);
 		loop(engine);
 		load_free(&engine->load);
-		begun = has_begun(engine);
+		end = has_begun(engine) ? RUN_DONE : RUN_FAILED;
 	}
 	if (engine->pace_fd >= 0)
 		close(engine->pace_fd);
 	if (engine->loop != NULL)
 		ev_loop_destroy(engine->loop);
 	free(engine);
-	return begun;
+	return end;
 }
