@@ -25,6 +25,7 @@ my @ROOMS = (
 		] },
 	{ room => 'src/daemon', knows => [qr{^shm/}, qr{^src/(?:base|ledger|wire|server)/}] },
 	{ room => 'src/tools',  knows => [qr{^shm/}, qr{^src/(?:base|ledger|wire)/}] },
+	{ room => 'src/tools/bench', knows => [qr{^shm/}, qr{^src/(?:base|ledger|wire)/}] },
 );
 
 # Files that may know less than their room.
@@ -35,7 +36,7 @@ my @FORBIDDEN = (
 
 # Libraries that only some may use.
 my %LIBRARIES = (
-	'ev.h'      => qr{^src/server/},
+	'ev.h'      => qr{^src/(?:server|tools/bench)/},
 	'jsmn.h'    => qr{^src/wire/json[^/]*\.c$},
 	'confuse.h' => qr{^src/daemon/config\.c$},
 	'xxhash.h'  => qr{^src/(?:ledger|tools)/},
@@ -142,7 +143,7 @@ sub violations {
 
 my @HEADERS = qw(shm/lock.h shm/table.h shm/ring.h shm/operation.h shm/counter.h src/base/log.h
 	src/ledger/event.h src/ledger/ledger.h src/ledger/store.h src/wire/http.h src/server/server.h
-	src/daemon/config.h src/tools/client.h);
+	src/daemon/config.h src/tools/client.h src/tools/bench/run.h);
 
 sub write_file {
 	my ($path, $text) = @_;
@@ -180,6 +181,8 @@ my @ALLOWED = (
 	['src/ledger/record.c',   '<xxhash.h>'],
 	['src/tools/tallyctl.c',  '../ledger/store.h'],
 	['src/tools/tallyctl.c',  '../base/log.h'],
+	['src/tools/bench/run.c', '<ev.h>'],
+	['src/tools/bench/run.c', '../../wire/http.h'],
 	['t/anything.c',          '../src/server/server.h'],
 );
 
@@ -219,6 +222,10 @@ my @REFUSED = (
 	['src/tools/tallyctl.c',   '../server/server.h'],
 	['src/tools/tallyctl.c',   '../daemon/config.h'],
 	['src/tools/tallyctl.c',   '<ev.h>'],
+	['src/tools/bench/run.c',  '../client.h'],
+	['src/tools/bench/run.c',  '../../server/server.h'],
+	['src/tools/bench/run.c',  '../../daemon/config.h'],
+	['src/daemon/main.c',      '../tools/bench/run.h'],
 	['src/lost.c',             '<stdint.h>'],
 	['lost.h',                 '<stdint.h>'],
 	['src/newroom/a.c',        '<stdint.h>'],

@@ -7,7 +7,7 @@ use warnings;
 
 use FindBin;
 use lib "$FindBin::RealBin/lib";
-use Tallyd qw(slurp source_dir);
+use Tallyd qw(slurp source_dir build_dir);
 use Test::More;
 
 use constant COMMANDS => 8; # at least so many
@@ -34,12 +34,14 @@ sub plain {
 	return $text;
 }
 
+my $build = build_dir();
 my $tallyd = Tallyd->start;
 my $address = $tallyd->address;
 my $asked = 0;
 for my $example (@examples) {
 	next if $example->{command} =~ /pkill/; # t/storm.t and t/restart.t do that
 	my $command = $example->{command} =~ s/127\.0\.0\.1:7070/$address/gr;
+	$command =~ s{\bbuild/}{$build/};
 	my $said = `$command 2>/dev/null`;
 	is(plain($said), plain($example->{output}), $example->{command});
 	$asked++;
