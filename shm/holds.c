@@ -245,3 +245,14 @@ uint32_t holds_slot_lock(const struct region *region, const struct hold_slot *sl
 {
 	return lock_of(region, (uint64_t)(slot - region->holds) / HOLDS_BUCKET);
 }
+
+/* Where there is no id's hint there never was a hold. */
+uint64_t holds_count(const struct region *region)
+{
+	uint64_t slots = region->header->shape.hold_slots;
+	uint64_t count = 0;
+
+	for (uint64_t i = 0; i < slots; i++)
+		count += get(region, HINT_ID, i) != 0 && region->holds[i].state == HOLD_SLOT_OPEN;
+	return count;
+}

@@ -90,6 +90,7 @@ void holds_forget_time(struct region *region, const struct hold_slot *slot);
 /* All slots, for walks, and each one's lock. */
 uint64_t holds_slots(const struct region *region);
 struct hold_slot *holds_slot(const struct region *region, uint64_t index);
+uint64_t holds_count(const struct region *region); /* open ones; with nobody at work */
 uint32_t holds_slot_lock(const struct region *region, const struct hold_slot *slot);
 
 #endif

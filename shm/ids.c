@@ -168,6 +168,17 @@ struct id_slot *ids_slot(const struct region *region, uint64_t index)
 	return &region->ids[index / IDS_BUCKET].slot[index % IDS_BUCKET];
 }
 
+/* By the tags: they follow the slots, and lie close together. */
+uint64_t ids_count(const struct region *region)
+{
+	uint64_t count = 0;
+
+	for (uint32_t i = 0; i < region->header->shape.id_buckets; i++)
+		for (uint32_t at = 0; at < IDS_BUCKET; at++)
+			count += region->ids[i].tag[at] != 0;
+	return count;
+}
+
 uint32_t ids_slot_lock(const struct region *region, uint64_t index)
 {
 	return lock_of(region, index / IDS_BUCKET);

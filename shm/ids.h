@@ -50,6 +50,7 @@ void ids_put(struct region *region, struct id_slot *slot, const struct key *key,
 /* All slots, for walks: there are ids_slots, in runs that one lock covers. */
 uint64_t ids_slots(const struct region *region);
 struct id_slot *ids_slot(const struct region *region, uint64_t index);
+uint64_t ids_count(const struct region *region); /* that are taken; with nobody at work */
 uint32_t ids_slot_lock(const struct region *region, uint64_t index);
 
 #endif

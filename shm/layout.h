@@ -18,7 +18,7 @@
 #include "table.h"
 
 #define REGION_MAGIC   UINT64_C(0x31646c796c6c6174) /* "tallyld1" */
-#define REGION_VERSION 2
+#define REGION_VERSION 3
 
 #define CACHE_LINE 64
 
@@ -45,7 +45,9 @@ struct operation_area {
 	_Alignas(CACHE_LINE) _Atomic uint64_t commit;
 	uint64_t new_tail;
 	uint64_t new_events;
-	uint64_t check; /* over the counts, locks, cells and images */
+	uint64_t new_used[USES];
+	int64_t change[USES]; /* of what is used: the owner's own, until the commit */
+	uint64_t check;       /* over the counts, locks, cells and images */
 	uint32_t locks;
 	uint32_t images;
 	uint32_t lock[OPERATION_LOCKS_MAX];
@@ -104,6 +106,7 @@ struct region_header {
 	_Atomic uint32_t poisoned;
 	struct region_settings settings;
 	struct region_marks marks;
+	struct region_life life;
 };
 
 /*

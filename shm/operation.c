@@ -19,6 +19,13 @@ static void clear(struct operation_area *area)
 	atomic_thread_fence(memory_order_release);
 }
 
+/* Nothing is staged. */
+static void begin_anew(struct operation_area *area)
+{
+	area->images = 0;
+	memset(area->change, 0, sizeof area->change);
+}
+
 /* Takes all of the COUNT locks, which ascend, or none.  Taking one repairs it. */
 static bool acquire_all(struct region *region, const uint32_t *lock, uint32_t count)
 {
@@ -59,7 +66,7 @@ bool operation_adopt(struct region *region)
 			return false;
 	}
 	area->locks = 0;
-	area->images = 0;
+	begin_anew(area);
 	return true;
 }
 
@@ -86,7 +93,7 @@ bool operation_lock(struct region *region, const uint32_t *locks, uint32_t count
 	for (uint32_t i = 0; i < count; i++)
 		different = insert(area->lock, different, locks[i]);
 	area->locks = different;
-	area->images = 0;
+	begin_anew(area);
 	if (acquire_all(region, area->lock, different))
 		return true;
 	area->locks = 0;
@@ -160,6 +167,11 @@ void *operation_image(const struct region *region, uint32_t index, void **cell)
 	return area->image[index].bytes;
 }
 
+void operation_count(struct region *region, enum region_use use, int64_t change)
+{
+	own_area(region)->change[use] += change;
+}
+
 /* Writes the records to their place and says in the area what the commit will mean. */
 static void prepare(struct region *region, struct operation_area *area, uint64_t lsn, void *records,
                     size_t length, uint32_t events)
@@ -171,6 +183,9 @@ static void prepare(struct region *region, struct operation_area *area, uint64_t
 	ring_write(region, lsn, records, length, durable);
 	area->new_tail = lsn + length;
 	area->new_events = atomic_load_explicit(&marks->events, memory_order_relaxed) + events;
+	for (unsigned i = 0; i < USES; i++)
+		area->new_used[i] = atomic_load_explicit(&marks->used[i], memory_order_relaxed) +
+		                    (uint64_t)area->change[i];
 }
 
 static void apply_all(struct region *region, const struct operation_area *area, uint64_t lsn)
@@ -198,7 +213,7 @@ enum ring_status operation_commit(struct region *region, void *records, size_t l
 	atomic_store_explicit(&area->commit, *lsn, memory_order_release);
 	/* A later store must not overtake the commit: a death between them would show it. */
 	atomic_thread_fence(memory_order_release);
-	atomic_store_explicit(&marks->events, area->new_events, memory_order_release);
+	repair_counts(marks, area);
 	atomic_store_explicit(&marks->tail, area->new_tail, memory_order_release);
 	lock_release(region, region->ring_lock);
 	apply_all(region, area, *lsn);
@@ -212,5 +227,5 @@ void operation_unlock(struct region *region)
 
 	release_all(region, area->lock, area->locks);
 	area->locks = 0;
-	area->images = 0;
+	begin_anew(area);
 }

@@ -48,6 +48,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "region.h"
 #include "ring.h"
 
 #define OPERATION_LOCKS_MAX  40    /* locks of one operation, but the ring's */
@@ -90,6 +91,12 @@ void *operation_staged(const struct region *region, const void *cell, uint32_t *
 /* How many more images, and the staged ones one by one (INDEX from 0; NULL: no more), by CELL. */
 uint32_t operation_images_left(const struct region *region);
 void *operation_image(const struct region *region, uint32_t index, void **cell);
+
+/*
+ * The staged images change what is in use by CHANGE: told with the commit, exactly as the tail is,
+ * and not at all if nothing is committed.
+ */
+void operation_count(struct region *region, enum region_use use, int64_t change);
 
 /*
  * Commits the staged images and RECORDS (LENGTH bytes in all, a multiple of eight, at most

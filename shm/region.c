@@ -243,10 +243,33 @@ struct region *region_create(const char *name, const struct region_geometry *geo
 	return NULL;
 }
 
+static void count_accounts(const struct region *region, uint64_t used[USES])
+{
+	uint64_t slots = region_slots(region);
+
+	for (uint64_t i = 0; i < slots; i++) {
+		used[USE_ACCOUNTS] += table_is_account(&region->slots[i]);
+		used[USE_ACCOUNT_SLOTS] += !table_is_free(&region->slots[i]);
+	}
+}
+
+void region_count(const struct region *region, uint64_t used[USES])
+{
+	memset(used, 0, USES * sizeof *used);
+	count_accounts(region, used);
+	used[USE_IDS] = ids_count(region);
+	used[USE_HOLDS] = holds_count(region);
+}
+
 void region_begin(struct region *region, uint64_t start, uint64_t segment_end, uint64_t space)
 {
 	struct region_marks *marks = &region->header->marks;
 
+	uint64_t used[USES];
+
+	region_count(region, used);
+	for (unsigned i = 0; i < USES; i++)
+		atomic_store(&marks->used[i], used[i]);
 	region->header->segment_end = segment_end;
 	atomic_store(&marks->tail, start);
 	atomic_store(&marks->released, start);
@@ -337,6 +360,11 @@ struct region_marks *region_marks(struct region *region)
 	return &region->header->marks;
 }
 
+struct region_life *region_life(struct region *region)
+{
+	return &region->header->life;
+}
+
 bool region_poisoned(const struct region *region)
 {
 	return atomic_load(&region->header->poisoned) != 0;
@@ -367,6 +395,5 @@ void region_reset_slot(struct region *region, uint32_t slot)
 	struct process *process = &region->processes[slot];
 
 	atomic_store(&process->want, 0);
-	counter_store(&process->counters, COUNTER_CONNECTIONS_OPEN, 0);
-	counter_store(&process->counters, COUNTER_ACCEPTING, 0);
+	counter_bury(&process->counters);
 }

@@ -53,6 +53,18 @@ struct region_settings {
 	_Atomic uint64_t id_window_us; /* ids are to be remembered so long */
 };
 
+/* What is counted of the tables, exactly, as operations commit (operation_count). */
+enum region_use {
+	USE_ACCOUNTS,
+	USE_ACCOUNT_SLOTS, /* an account with a long name (TABLE_NAME_INLINE) has two */
+	USE_IDS,           /* remembered */
+	USE_HOLDS,         /* open */
+	USES
+};
+
+/* Who is replaced when it dies. */
+enum region_role { REGION_WORKER, REGION_JOURNAL_WRITER, REGION_ROLES };
+
 /*
  * How far the journal has come.  LSNs, monotone.  TAIL moves under the ring lock; the
  * others are the journal writer's alone.
@@ -60,6 +72,7 @@ struct region_settings {
 struct region_marks {
 	_Alignas(64) _Atomic uint64_t tail;     /* end of the committed records */
 	_Atomic uint64_t events;                /* client events up to tail, since the start */
+	_Atomic uint64_t used[USES];            /* of the tables, by the records up to tail */
 	_Alignas(64) _Atomic uint64_t released; /* answers below it may leave, ring bytes too */
 	_Atomic uint64_t released_events;
 	_Atomic uint64_t durable;                    /* fdatasync has covered all below */
@@ -73,6 +86,25 @@ struct region_marks {
 	_Atomic uint64_t ids_forgotten; /* ids that made room while younger than id_window */
 	_Atomic uint64_t ids_lost_us;   /* the greatest time of an id that is not remembered any
 	                                   more; 0: none.  Outlives the run, see snapshot.h */
+};
+
+/*
+ * What the master knows of the daemon's life, and tells.  Only the master stores.
+ */
+struct region_life {
+	_Atomic uint64_t started_us;             /* microseconds since 1970 */
+	_Atomic uint64_t respawns[REGION_ROLES]; /* who died was replaced */
+	_Atomic uint64_t rebuilds;               /* the region was made anew: it was poisoned */
+	_Atomic uint64_t reloads;                /* that took effect */
+	_Atomic uint64_t reloads_failed;
+	_Atomic uint64_t snapshots; /* written */
+	_Atomic uint64_t snapshots_failed;
+	_Atomic uint64_t snapshot_us;   /* when the newest was taken; 0: there is none */
+	_Atomic uint64_t snapshot_lsn;  /* where replay begins with it */
+	_Atomic uint64_t journal_first; /* the first position that is kept */
+	_Atomic uint64_t journal_segments;
+	_Atomic uint64_t journal_bytes;     /* that their files take on the disk */
+	_Atomic uint64_t journal_looked_us; /* when the last three were read, since 1970 */
 };
 
 /*
@@ -93,9 +125,12 @@ struct region *region_create(const char *name, const struct region_geometry *geo
 
 /*
  * After recovery, before the first fork: the journal goes on at START, in a segment that ends
- * at SEGMENT_END, and is preallocated up to SPACE (LSNs).
+ * at SEGMENT_END, and is preallocated up to SPACE (LSNs).  Counts what is in the tables.
  */
 void region_begin(struct region *region, uint64_t start, uint64_t segment_end, uint64_t space);
+
+/* Counts what is in the tables by looking at all of them, with nobody at work. */
+void region_count(const struct region *region, uint64_t used[USES]);
 
 /* Empties the tables of accounts, ids and holds again: for recovery, before the first fork. */
 void region_empty(struct region *region);
@@ -115,6 +150,7 @@ int region_unlink(const char *name);
 const struct region_geometry *region_geometry(const struct region *region);
 struct region_settings *region_settings(struct region *region);
 struct region_marks *region_marks(struct region *region);
+struct region_life *region_life(struct region *region);
 
 /* True once a repair has found the region inconsistent.  Only the master may go on then. */
 bool region_poisoned(const struct region *region);

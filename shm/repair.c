@@ -197,6 +197,13 @@ static void apply_share(struct region *region, const struct operation_area *area
 			repair_apply(region, area, i, lsn);
 }
 
+void repair_counts(struct region_marks *marks, const struct operation_area *area)
+{
+	atomic_store_explicit(&marks->events, area->new_events, memory_order_release);
+	for (unsigned i = 0; i < USES; i++)
+		atomic_store_explicit(&marks->used[i], area->new_used[i], memory_order_relaxed);
+}
+
 /* At most one operation has committed and not moved the tail: its owner held this lock. */
 static bool repair_ring(struct region *region)
 {
@@ -208,12 +215,11 @@ static bool repair_ring(struct region *region)
 		if (lsn == 0)
 			continue;
 		uint64_t new_tail = area->new_tail;
-		uint64_t new_events = area->new_events;
 		if (atomic_load(&area->commit) != lsn || new_tail <= atomic_load(&marks->tail))
 			continue;
 		if (!area_valid(region, area, lsn))
 			return false;
-		atomic_store(&marks->events, new_events);
+		repair_counts(marks, area);
 		atomic_store(&marks->tail, new_tail);
 	}
 	return true;

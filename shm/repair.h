@@ -10,12 +10,16 @@
 
 struct operation_area;
 struct region;
+struct region_marks;
 
 /* Finishes lock NUMBER's share of a dead process's operation.  False: inconsistent, poison. */
 bool repair_lock(struct region *region, uint32_t number);
 
 /* The check value over AREA's counts, locks, cells and images. */
 uint64_t repair_check(const struct operation_area *area);
+
+/* Stores into MARKS what is counted up to AREA's new tail.  The ring lock is held. */
+void repair_counts(struct region_marks *marks, const struct operation_area *area);
 
 /*
  * Copies AREA's image INDEX into its cell, unless that is newer already.  LSN is the operation's:

@@ -170,6 +170,18 @@ static inline void model_clear(struct region *region)
 	memset(region->base + shape->slots_at, 0, shape->seal_at - shape->slots_at);
 }
 
+/* Does REGION say of its tables what is in OTHER's? */
+static inline bool model_counts(const struct region *other, const struct region *region)
+{
+	uint64_t used[USES];
+
+	region_count(other, used);
+	for (unsigned i = 0; i < USES; i++)
+		if (used[i] != atomic_load(&region->header->marks.used[i]))
+			return false;
+	return true;
+}
+
 /* Are REGION's tables, seal and count of events what its records from START say? */
 static inline bool model_agrees(struct model *model, const struct region *region, uint64_t start)
 {
@@ -184,6 +196,8 @@ static inline bool model_agrees(struct model *model, const struct region *region
 		return false;
 	if (model->events != atomic_load(&region->header->marks.events))
 		return model_fails(model, start, "the count of events is not that of the records");
+	if (!model_counts(copy, region))
+		return model_fails(model, start, "what is used is not what the records say");
 	if (memcmp(region->seal, &model->seal, sizeof model->seal) != 0)
 		return model_fails(model, start, "the seal is not that of the records");
 	if (!model_has_accounts(copy, region) || !model_has_accounts(region, copy))

@@ -227,6 +227,8 @@ static struct account_slot *stage_new(uint32_t i, uint64_t hash, uint32_t stripe
 	                               .created_us = 1000,
 	                               .name_length = (uint8_t)length};
 	memcpy(after->name, name[i], here);
+	operation_count(region, USE_ACCOUNTS, 1);
+	operation_count(region, USE_ACCOUNT_SLOTS, here == length ? 1 : 2);
 	if (here == length)
 		return after;
 	struct account_slot *cell = table_vacancy(region, stripe, hash);
@@ -289,6 +291,7 @@ static void add_remembered(void)
 {
 	struct id_slot *slot = stage(ids_vacancy(region, &neighbour.id), id_lock(), sizeof *slot);
 
+	operation_count(region, USE_IDS, 1);
 	slot->key = neighbour.id;
 	slot->time_us = 1000;
 	begin_record(RECORD_EVENT, RECORD_REMEMBERED);
@@ -303,6 +306,7 @@ static void add_hold(void)
 	struct hold_slot *cell = holds_vacancy(region, &neighbour.hold[HOLD_NEW]);
 	struct hold_slot *slot = stage(cell, hold_lock(), sizeof *slot);
 
+	operation_count(region, USE_HOLDS, 1);
 	holds_hint(region, cell, fixture_hash(region, name[0], strlen(name[0])), body.expires_us);
 	*slot = (struct hold_slot){.key = neighbour.hold[HOLD_NEW],
 	                           .amount = body.amount,

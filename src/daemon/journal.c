@@ -173,7 +173,7 @@ static int sync_now(struct journal *journal)
 	if (store_sync(journal->store) != 0)
 		return fail(journal, "fdatasync");
 	journal->synced_us = clock_monotonic_us();
-	counter_add(journal->counters, COUNTER_FDATASYNC_US, journal->synced_us - before);
+	counter_measure(journal->counters, MEASURE_FDATASYNC, journal->synced_us - before, 1);
 	atomic_store(&journal->marks->durable, journal->position);
 	return 0;
 }
@@ -197,18 +197,21 @@ static uint64_t sync_due_us(const struct journal *journal)
 static int commit(struct journal *journal, uint64_t tail)
 {
 	struct iovec piece[2];
+	uint64_t events = journal->events;
 	int status;
 
 	int pieces = ring_pieces(journal->region, journal->position, tail, piece);
 	if (store_append(journal->store, journal->position, piece, pieces) != 0)
 		return fail(journal, "writing");
 	walk(journal, tail);
+	counter_add(journal->counters, COUNTER_JOURNAL_BYTES, tail - journal->position);
 	journal->position = tail;
 	atomic_store(&journal->marks->written, tail);
 	if (sync_each_time(journal) && (status = sync_now(journal)) != 0)
 		return status;
 	release(journal);
-	counter_add(journal->counters, COUNTER_GROUP_COMMITS, 1);
+	if (journal->events != events)
+		counter_measure(journal->counters, MEASURE_GROUP, journal->events - events, 1);
 	journal->active_us = clock_monotonic_us();
 	measure_rate(journal, journal->active_us);
 	extender_advance(journal->extender, journal->position);

@@ -15,6 +15,7 @@
 #include "engine.h"
 #include "family.h"
 #include "journal.h"
+#include "life.h"
 #include "reload.h"
 #include "seat.h"
 #include "watch.h"
@@ -49,6 +50,7 @@ struct master {
 	struct seat journal;
 	struct reload reload;
 	struct watch watch;
+	struct life life;
 	uint64_t closing_us;      /* when the journal writer's time to finish is over */
 	uint64_t snapshot_at;     /* position of the last snapshot */
 	uint64_t snapshot_asked;  /* of the one being written */
@@ -127,6 +129,14 @@ static void fork_failed(struct seat *seat, const char *who)
 	seat_postpone(seat);
 }
 
+/* SEAT is filled again. */
+static void count_respawn(struct master *master, struct seat *seat, enum region_role role)
+{
+	if (seat->mourned)
+		life_respawned(master->engine.region, role);
+	seat->mourned = false;
+}
+
 static void fill_journal(struct master *master)
 {
 	struct seat *seat = &master->journal;
@@ -136,7 +146,9 @@ static void fill_journal(struct master *master)
 	seat->slot = family_journal(&master->family, master->service.config);
 	if (seat->slot < 0)
 		fork_failed(seat, "journal writer");
-	else if (master->phase == PHASE_CLOSING)
+	else
+		count_respawn(master, seat, REGION_JOURNAL_WRITER);
+	if (seat->slot >= 0 && master->phase == PHASE_CLOSING)
 		kill(master->family.child[seat->slot].pid, SIGTERM);
 }
 
@@ -154,6 +166,8 @@ static void fill_workers(struct master *master)
 		                           service->listeners, master->phase == PHASE_STARTING);
 		if (seat->slot < 0)
 			fork_failed(seat, "worker");
+		else
+			count_respawn(master, seat, REGION_WORKER);
 	}
 }
 
@@ -270,6 +284,7 @@ static void log_death(const struct master *master, const struct child *child, in
 
 static void snapshot_ended(struct master *master, bool good)
 {
+	life_snapshot(&master->life, good);
 	if (good)
 		master->snapshot_at = master->snapshot_asked;
 	else
@@ -339,6 +354,7 @@ static void rebuild(struct master *master)
 	log_error("the region is inconsistent: stopping all workers and rebuilding it from disk");
 	kill_all(master);
 	reload_abort(&master->reload, "the region was inconsistent");
+	const struct life_kept kept = life_keep(&master->life);
 	engine_destroy(&master->engine, master->family.instance);
 	if (master->phase > PHASE_RUNNING) {
 		finish(master, MASTER_EXIT_FAILED);
@@ -353,6 +369,9 @@ static void rebuild(struct master *master)
 	}
 	master->watch = (struct watch){0};
 	master->family.region = master->engine.region;
+	life_begin(&master->life, master->engine.region, master->family.instance,
+	           master->family.started_us);
+	life_go_on(&master->life, &kept);
 	seat_reset(&master->journal, master->service.config->respawn_backoff);
 	for (uint32_t i = 0; i < master->service.workers; i++)
 		seat_reset(&master->service.worker[i], master->service.config->respawn_backoff);
@@ -457,6 +476,7 @@ static void loop(struct master *master, const sigset_t *waiting)
 		kill_overdue(master);
 		snapshot_if_due(master);
 		watch_ids(&master->watch, master->engine.region);
+		life_look(&master->life);
 		wait_for_news(master, waiting);
 	}
 }
@@ -480,6 +500,8 @@ static int start(struct master *master)
 	}
 	master->family.region = master->engine.region;
 	master->snapshot_at = master->engine.snapshot_start;
+	life_begin(&master->life, master->engine.region, master->family.instance,
+	           master->family.started_us);
 	seat_reset(&master->journal, master->service.config->respawn_backoff);
 	for (uint32_t i = 0; i < CONFIG_WORKERS_MAX; i++)
 		seat_reset(&master->service.worker[i], master->service.config->respawn_backoff);

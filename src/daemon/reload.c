@@ -8,6 +8,7 @@
 #include "../../shm/counter.h"
 #include "../base/clock.h"
 #include "../base/log.h"
+#include "life.h"
 
 #define MESSAGE_SIZE 1024
 
@@ -16,8 +17,9 @@ static void report_restart_only(const char *key)
 	log_warning("reload: %s changes only with a restart, it stays as it was", key);
 }
 
-static void report_failure(const char *why)
+static void report_failure(const struct reload *reload, const char *why)
 {
+	life_reloaded(reload->engine->region, false);
 	log_error("reload failed: %s; everything stays as it was", why);
 }
 
@@ -125,7 +127,7 @@ void reload_begin(struct reload *reload)
 
 	log_notice("reloading %s", reload->config_file);
 	if (prepare(reload, error, sizeof error) != 0) {
-		report_failure(error);
+		report_failure(reload, error);
 		return;
 	}
 	reload->active = true;
@@ -144,7 +146,7 @@ void reload_abort(struct reload *reload, const char *why)
 	if (!reload->active)
 		return;
 	switch_log_back(reload->next.config, reload->service->config);
-	report_failure(why);
+	report_failure(reload, why);
 	retire(&reload->next, reload->family);
 	listen_abandon(reload->service->listeners, reload->next.listeners);
 	config_free(reload->next.config);
@@ -172,6 +174,7 @@ static void commit(struct reload *reload)
 	retire(service, reload->family);
 	listen_commit(service->listeners, next->listeners);
 	engine_configure(reload->engine, next->config);
+	life_reloaded(reload->engine->region, true);
 	renew_journal(service->config, next->config, reload->family);
 	config_free(service->config);
 	*service = *next;

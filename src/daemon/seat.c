@@ -16,6 +16,7 @@ void seat_vacate(struct seat *seat, double backoff, uint64_t born_us)
 	if (lived >= SEAT_HEALTHY_S)
 		seat->delay = backoff;
 	seat->slot = -1;
+	seat->mourned = true;
 	seat->due_us = clock_after_us(seat->delay);
 	seat->delay = fmin(seat->delay * 2, SEAT_BACKOFF_MAX);
 }

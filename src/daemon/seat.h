@@ -17,6 +17,7 @@ struct seat {
 	int slot; /* of who sits there, -1: nobody */
 	uint64_t due_us;
 	double delay; /* seconds, before the next filling */
+	bool mourned; /* who sat here last has died, and has no successor yet */
 };
 
 /* Nobody sits in SEAT: it is to be filled at once, and BACKOFF seconds after the first death. */

@@ -30,6 +30,7 @@ static void stage_placed(struct ledger *ledger, struct work *work, struct hold_s
 	                            .account_length = (uint8_t)party->name.length};
 	memcpy(after->id, id->bytes, id->length);
 	memcpy(after->account, party->name.bytes, party->name.length);
+	operation_count(ledger->region, USE_HOLDS, 1);
 	holds_hint(ledger->region, cell, party->hash, expires_us);
 	work->placed = cell;
 }
@@ -98,6 +99,7 @@ static void stage_settled(struct ledger *ledger, const struct work *work, enum h
 	    operation_stage(ledger->region, work->hold, holds_lock(ledger->region, &work->hold_id),
 	                    HOLD_CHANGING, (uint32_t)ledger->length);
 
+	operation_count(ledger->region, USE_HOLDS, -1);
 	after->state = (uint8_t)state;
 	after->captured = captured;
 	after->settled_us = ledger->now_us;

@@ -168,6 +168,11 @@ uint64_t ledger_id_window(const struct ledger *ledger, uint64_t now_us, uint64_t
 	return ledger_ids_kept(ledger->region, now_us);
 }
 
+void ledger_facts(const struct ledger *ledger, uint64_t now_us, struct facts *facts)
+{
+	facts_read(ledger->region, now_us, facts);
+}
+
 enum outcome ledger_health(const struct ledger *ledger)
 {
 	const struct region_marks *marks = ledger->marks;

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "event.h"
+#include "facts.h"
 
 struct ledger;
 struct region;
@@ -160,6 +161,9 @@ uint64_t ledger_ids_kept(struct region *region, uint64_t now_us);
 
 /* The same, and in *FORGOTTEN how many made room while younger than id_window, since the start. */
 uint64_t ledger_id_window(const struct ledger *ledger, uint64_t now_us, uint64_t *forgotten);
+
+/* The facts of LEDGER's region at NOW_US (since 1970). */
+void ledger_facts(const struct ledger *ledger, uint64_t now_us, struct facts *facts);
 
 /*
  * What an update would be answered just now, without trying one:

@@ -107,6 +107,7 @@ static void stage_rest(struct ledger *ledger, const struct party *party, struct 
 	memcpy(image->name, party->name.bytes + TABLE_NAME_INLINE,
 	       party->name.length - TABLE_NAME_INLINE);
 	after->rest = (uint16_t)(1 + table_index(ledger->region, party->stripe, rest));
+	operation_count(ledger->region, USE_ACCOUNT_SLOTS, 1);
 }
 
 static struct account_slot *create(struct ledger *ledger, struct party *party)
@@ -127,6 +128,8 @@ static struct account_slot *create(struct ledger *ledger, struct party *party)
 	memcpy(after->name, party->name.bytes, is_long ? TABLE_NAME_INLINE : party->name.length);
 	if (is_long)
 		stage_rest(ledger, party, rest, after);
+	operation_count(ledger->region, USE_ACCOUNTS, 1);
+	operation_count(ledger->region, USE_ACCOUNT_SLOTS, 1);
 	party->cell = cell;
 	party->exists = true;
 	return after;
@@ -164,7 +167,10 @@ void party_free(struct ledger *ledger, struct party *party, struct account_slot 
 		struct account_slot *image = operation_stage(
 		    ledger->region, rest, party->stripe, SLOT_CHANGING, (uint32_t)ledger->length);
 		image->name_length = TABLE_FREED;
+		operation_count(ledger->region, USE_ACCOUNT_SLOTS, -1);
 	}
+	operation_count(ledger->region, USE_ACCOUNTS, -1);
+	operation_count(ledger->region, USE_ACCOUNT_SLOTS, -1);
 	after->rest = 0;
 	after->name_length = TABLE_FREED;
 }

@@ -97,6 +97,8 @@ void remember(struct ledger *ledger, const struct work *work, uint32_t offset)
 		slot = ids_vacancy(ledger->region, &work->id);
 	if (slot->lsn != 0)
 		make_room(ledger, slot);
+	else
+		operation_count(ledger->region, USE_IDS, 1);
 	struct id_slot *after = operation_stage(
 	    ledger->region, slot, ids_lock(ledger->region, &work->id), sizeof *slot, offset);
 	after->key = work->id;
