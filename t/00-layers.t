@@ -20,7 +20,7 @@ my @ROOMS = (
 	{ room => 'src/ledger', knows => [qr{^shm/}] },
 	{ room => 'src/wire',   knows => [qr{^src/ledger/event\.h$}] },
 	{ room => 'src/server', knows => [
-			qr{^src/ledger/(?:event|history|ledger|tail)\.h$}, qr{^src/wire/}, qr{^src/base/},
+			qr{^src/ledger/(?:event|facts|history|ledger|tail)\.h$}, qr{^src/wire/}, qr{^src/base/},
 			qr{^shm/counter\.h$},
 		] },
 	{ room => 'src/daemon', knows => [qr{^shm/}, qr{^src/(?:base|ledger|wire|server)/}] },

@@ -240,6 +240,12 @@ unsigned ledger_retry_after(const struct ledger *ledger)
 	return 7;
 }
 
+void ledger_facts(const struct ledger *ledger, uint64_t now_us, struct facts *facts)
+{
+	(void)now_us;
+	*facts = (struct facts){.processes = 1, .tail = ledger->tail, .started_us = 1};
+}
+
 enum outcome ledger_health(const struct ledger *ledger)
 {
 	return (enum outcome)ledger->health;

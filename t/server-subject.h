@@ -68,6 +68,8 @@ static void run_worker(const struct subject *subject, const struct server_settin
 	                        .ledger = subject->ledger,
 	                        .history = subject_history,
 	                        .counters = subject->counters,
+	                        .sets = (const struct counters *const *)&subject->counters,
+	                        .set_count = 1,
 	                        .wake_fd = subject->ledger->wake_fd,
 	                        .ready_fd = ready_fd};
 	if (files)

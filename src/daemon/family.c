@@ -194,6 +194,7 @@ static int serve(const struct family *family, uint32_t slot, const struct config
 {
 	struct server_listener listener[CONFIG_LISTENERS_MAX];
 	const struct counters *peers[REGION_PROCESSES_MAX];
+	const struct counters *sets[REGION_PROCESSES_MAX];
 	struct server_settings settings;
 	struct journal_reader *history = history_open(family->region, family->instance->journal);
 	struct ledger *ledger;
@@ -210,6 +211,8 @@ static int serve(const struct family *family, uint32_t slot, const struct config
 		                                       .protocol = listeners->sockets[i].protocol,
 		                                       .address = listeners->sockets[i].bound};
 	settings_from(&settings, config, family, trial);
+	for (uint32_t i = 0; i < REGION_PROCESSES_MAX; i++)
+		sets[i] = counter_set(family->region, i);
 	const struct server server = {.settings = &settings,
 	                              .listeners = listener,
 	                              .listener_count = listeners->count,
@@ -218,6 +221,8 @@ static int serve(const struct family *family, uint32_t slot, const struct config
 	                              .counters = counter_set(family->region, slot),
 	                              .peers = peers,
 	                              .peer_count = find_peers(family->region, slot, peers),
+	                              .sets = sets,
+	                              .set_count = REGION_PROCESSES_MAX,
 	                              .wake_fd = family->wake_fds[slot],
 	                              .ready_fd = ready_fd};
 	return server_run(&server);

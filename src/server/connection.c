@@ -65,6 +65,34 @@ static bool is_idle(const struct connection *connection)
 	       !connection->closing && !connection->streaming && connection->expect_by <= 0;
 }
 
+/* What it is doing, as a gauge. */
+static enum counter state_of(const struct connection *connection)
+{
+	if (connection->held)
+		return COUNTER_CONNECTIONS_WAITING;
+	if (connection->stalled)
+		return COUNTER_CONNECTIONS_WRITING;
+	if (connection->closing || connection->lingering)
+		return COUNTER_CONNECTIONS_CLOSING;
+	if (connection->queued || connection->paused || connection->blocked)
+		return COUNTER_CONNECTIONS_SERVING;
+	return is_idle(connection) ? COUNTER_CONNECTIONS_IDLE : COUNTER_CONNECTIONS_READING;
+}
+
+/* STATE 0: it is no connection any more. */
+static void count_as(struct connection *connection, enum counter state)
+{
+	struct counters *counters = connection->worker->server->counters;
+
+	if (connection->state_counted == state)
+		return;
+	if (connection->state_counted)
+		counter_add(counters, connection->state_counted, UINT64_MAX);
+	if (state)
+		counter_add(counters, state, 1);
+	connection->state_counted = (uint8_t)state;
+}
+
 static double deadline(const struct connection *connection)
 {
 	double due = INFINITY;
@@ -323,9 +351,30 @@ void connection_serve_again(struct worker *worker)
 
 /* --- what leaves --- */
 
+/* ANSWERS may leave now. */
+static void measure(struct connection *connection, const struct queue_answers *answers)
+{
+	const struct worker *worker = connection->worker;
+	double seconds = worker->now - answers->began;
+	bool known = answers->began > 0 && seconds > 0;
+
+	if (answers->count)
+		counter_measure(worker->server->counters, MEASURE_REQUEST,
+		                known ? (uint64_t)(seconds * 1e6) : 0, answers->count);
+}
+
+/* COUNT answers never will. */
+static void lose(struct connection *connection, uint32_t count)
+{
+	if (count)
+		counter_add(connection->worker->server->counters, COUNTER_ANSWERS_LOST, count);
+}
+
 static void drop_output(struct connection *connection)
 {
 	release_drop(connection);
+	if (connection->out)
+		lose(connection, queue_waiting(connection->out));
 	buffer_give(connection->worker->buffers, connection->out);
 	connection->out = NULL;
 	connection->stalled = false;
@@ -381,7 +430,10 @@ static bool flush(struct connection *connection)
 	if (!out || connection->stalled)
 		return true;
 	size_t before = queue_unsent(out);
-	queue_release(out, ledger_released(connection->worker->server->ledger));
+	uint64_t released = ledger_released(connection->worker->server->ledger);
+	struct queue_answers answers;
+	while (queue_release(out, released, &answers))
+		measure(connection, &answers);
 	if (!send_ready(connection))
 		return false;
 	size_t after = queue_unsent(out);
@@ -442,6 +494,7 @@ void connection_cut(struct connection *connection)
 	again_remove(connection);
 	drop_output(connection);
 	drop_input(connection);
+	count_as(connection, 0);
 	close(connection->io.fd);
 	slab_give(worker->slab, connection);
 	counter_store(worker->server->counters, COUNTER_CONNECTIONS_OPEN, slab_used(worker->slab));
@@ -483,6 +536,7 @@ void connection_settle(struct connection *connection)
 	}
 	watch(connection);
 	arm_timer(connection);
+	count_as(connection, state_of(connection));
 }
 
 void connection_drain(struct connection *connection)
@@ -533,6 +587,7 @@ bool connection_open(struct worker *worker, int fd, const struct protocol *proto
 	ev_io_start(worker->loop, &connection->io);
 	be_idle_from_now(connection);
 	arm_timer(connection);
+	count_as(connection, COUNTER_CONNECTIONS_IDLE);
 	counter_add(worker->server->counters, COUNTER_CONNECTIONS_ACCEPTED, 1);
 	counter_store(worker->server->counters, COUNTER_CONNECTIONS_OPEN, slab_used(worker->slab));
 	protocol->opened(connection);
@@ -609,21 +664,36 @@ enum connection_room connection_room(struct connection *connection, size_t size,
 	return CONNECTION_ROOM;
 }
 
-void connection_answer(struct connection *connection, const struct text *text, uint64_t lsn)
+void connection_answers(struct connection *connection, const struct text *text, uint64_t lsn,
+                        uint32_t count, double began)
 {
-	queue_add(connection->out, text->length, lsn);
+	const struct queue_answers answers = {.count = count, .began = began};
+
+	if (queue_add(connection->out, text->length, lsn, answers))
+		measure(connection, &answers);
 }
 
-void connection_last_words(struct connection *connection, const char *bytes, size_t length)
+void connection_answer(struct connection *connection, const struct text *text, uint64_t lsn)
 {
+	queue_add(connection->out, text->length, lsn, (struct queue_answers){0});
+}
+
+void connection_last_words(struct connection *connection, const char *bytes, size_t length,
+                           uint32_t count, double began)
+{
+	const struct queue_answers answers = {.count = count, .began = began};
 	struct queue *out = connection->out;
 	if (!out) {
 		/* The client reads, so a fresh answer fits its socket; and nothing can be kept. */
 		ssize_t ignored = send(connection->io.fd, bytes, length, MSG_NOSIGNAL);
 		(void)ignored;
+		measure(connection, &answers);
 	} else if (queue_room(out) >= length) {
 		memcpy(queue_end(out), bytes, length);
-		queue_add(out, length, 0);
+		if (queue_add(out, length, 0, answers))
+			measure(connection, &answers);
+	} else {
+		lose(connection, count);
 	}
 	connection_close(connection, true);
 }

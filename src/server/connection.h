@@ -57,15 +57,16 @@ struct connection {
 	double until;       /* when a pause, the lingering, or an idle time ends */
 
 	struct peer peer;
-	bool used : 1;    /* has been answered once */
-	bool held : 1;    /* is in worker->held */
-	bool queued : 1;  /* is in worker->again */
-	bool blocked : 1; /* `out` must shrink before the next request is served */
-	bool stalled : 1; /* the socket takes no more just now */
-	bool paused : 1;  /* nothing is served until `until` */
-	bool ended : 1;   /* the client has sent all that it will */
-	bool closing : 1; /* nothing more is served; `out` is flushed */
-	bool polite : 1;  /* then linger, because the client may still be sending */
+	uint8_t state_counted; /* an enum counter: as what it is counted, 0: not at all */
+	bool used : 1;         /* has been answered once */
+	bool held : 1;         /* is in worker->held */
+	bool queued : 1;       /* is in worker->again */
+	bool blocked : 1;      /* `out` must shrink before the next request is served */
+	bool stalled : 1;      /* the socket takes no more just now */
+	bool paused : 1;       /* nothing is served until `until` */
+	bool ended : 1;        /* the client has sent all that it will */
+	bool closing : 1;      /* nothing more is served; `out` is flushed */
+	bool polite : 1;       /* then linger, because the client may still be sending */
 	bool lingering : 1;
 	bool streaming : 1; /* connection_stream */
 
@@ -126,11 +127,19 @@ enum connection_room connection_room(struct connection *connection, size_t size,
 void connection_answer(struct connection *connection, const struct text *out, uint64_t lsn);
 
 /*
+ * The same where COUNT whole answers end, to requests that were counted (note.h), whose first bytes
+ * came at BEGAN (monotonic seconds): how long that takes them is measured.
+ */
+void connection_answers(struct connection *connection, const struct text *out, uint64_t lsn,
+                        uint32_t count, double began);
+
+/*
  * The answer BYTES[0..LENGTH) (at most CONNECTION_LAST_MAX) needs no memory; after it the
  * connection closes.  It is dropped if the client does not take it at once, or if answers
- * before it fill the memory there is.
+ * before it fill the memory there is.  COUNT and BEGAN as in connection_answers.
  */
-void connection_last_words(struct connection *connection, const char *bytes, size_t length);
+void connection_last_words(struct connection *connection, const char *bytes, size_t length,
+                           uint32_t count, double began);
 
 /* Close when all answers have left; POLITE: the client may still be sending. */
 void connection_close(struct connection *connection, bool polite);

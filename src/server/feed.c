@@ -228,7 +228,8 @@ static void write_end(struct feed *feed, struct text *out, const char *reason)
 
 static void note_end(const struct feed *feed)
 {
-	note_request(feed->connection, &(struct note){.request = REQUEST_LINE,
+	note_request(feed->connection, &(struct note){.endpoint = ENDPOINT_FEED,
+	                                              .request = REQUEST_LINE,
 	                                              .length = sizeof(REQUEST_LINE) - 1,
 	                                              .began = feed->began,
 	                                              .status = 200,
@@ -249,7 +250,7 @@ static void finish(struct feed *feed, const char *reason)
 	} else {
 		text_init(&out, memory, sizeof(memory));
 		write_end(feed, &out, reason);
-		connection_last_words(connection, memory, out.length);
+		connection_last_words(connection, memory, out.length, 0, 0);
 	}
 	note_end(feed);
 	feed_drop(feed);

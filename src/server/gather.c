@@ -42,8 +42,8 @@ static void answer_unread_event(struct connection *connection, const struct call
 	if (connection_room(connection, room, &out) != CONNECTION_ROOM)
 		return;
 	text_bytes(&out, answer->out.bytes, answer->out.length);
-	connection_answer(connection, &out, answer->lsn);
-	note_answer(connection, call->bytes, length, began, answer, "an operation");
+	note_answer(connection, ENDPOINT_EVENT, call->bytes, length, began, answer, "an operation");
+	connection_answers(connection, &out, answer->lsn, 1, began);
 }
 
 enum connection_room gather(struct connection *connection, const struct call *call, size_t room,
@@ -81,7 +81,24 @@ static void answer_member(struct connection *connection, const struct group *gro
 	struct call call = {.ledger = worker->server->ledger, .frame = member->frame};
 
 	operation_answer(&call, answer, &group->requests[index], &group->results[index]);
-	note_whole(connection, member->bytes, member->length, member->began, answer);
+	note_whole(connection, ENDPOINT_EVENT, member->bytes, member->length, member->began,
+	           answer);
+}
+
+/* The answers OUT to GROUP.  Its first request may have begun in an earlier read than the rest. */
+static void queue_group(struct connection *connection, const struct group *group,
+                        const struct text *out, uint64_t lsn)
+{
+	static const struct text nothing;
+	uint32_t count = (uint32_t)group->count;
+	double began = group->members[count - 1].began;
+
+	if (group->members[0].began < began) {
+		connection_answers(connection, out, lsn, 1, group->members[0].began);
+		connection_answers(connection, &nothing, lsn, count - 1, began);
+	} else {
+		connection_answers(connection, out, lsn, count, began);
+	}
 }
 
 void gather_answer(struct connection *connection)
@@ -102,7 +119,7 @@ void gather_answer(struct connection *connection)
 			out.length += answer.out.length;
 			lsn = answer.lsn > lsn ? answer.lsn : lsn;
 		}
-		connection_answer(connection, &out, lsn);
+		queue_group(connection, group, &out, lsn);
 	}
 	group->count = group->room = 0;
 }

@@ -37,9 +37,11 @@ static bool note_results(struct worker *worker, const struct group *group, size_
 		if (result->outcome == OUTCOME_POISONED)
 			return false;
 		verdicts[result_verdict(result)]++;
-		if (result->outcome != OUTCOME_ACCEPTED)
-			refusal_note(&worker->refusals, outcome_refusal(result->outcome),
-			             worker->now, "an event");
+		if (result->outcome == OUTCOME_ACCEPTED)
+			continue;
+		note_reason(worker, result_verdict(result), reason_of(result->outcome));
+		refusal_note(&worker->refusals, outcome_refusal(result->outcome), worker->now,
+		             "an event");
 	}
 	for (enum verdict verdict = 0; verdict < VERDICTS; verdict++)
 		note_verdicts(worker, verdict, verdicts[verdict]);

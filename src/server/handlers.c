@@ -10,6 +10,7 @@ void answer_error(const struct call *call, struct answer *answer, unsigned statu
                   const char *reason, const char *detail, const struct reply_field *fields)
 {
 	answer->status = status;
+	answer->reason = reason_find(reason);
 	reply_error(&answer->out, &call->frame, status, reason, detail, fields);
 }
 
@@ -227,7 +228,7 @@ void operation_answer(const struct call *call, struct answer *answer, const stru
 	if (result->outcome == OUTCOME_ACCEPTED)
 		answer->status = result->created && makes_things(request->kind) ? 201 : 200;
 	else
-		answer->status = reason_of(result->outcome)->status;
+		answer->status = (answer->reason = reason_of(result->outcome))->status;
 	if (answer->status == 503)
 		retry_after = ledger_retry_after(call->ledger);
 	reply_result(&answer->out, &call->frame, request, result, retry_after);

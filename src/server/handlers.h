@@ -15,6 +15,7 @@
 #include "../wire/http.h"
 #include "../wire/json.h"
 #include "../wire/reply.h"
+#include "../wire/reason.h"
 #include "refusal.h"
 #include "server.h"
 
@@ -36,6 +37,8 @@ struct call {
 	struct journal_reader *history; /* NULL: the journal cannot be read here */
 	struct tail *tail;              /* NULL: likewise */
 	struct feed_plan *feed;         /* with answer->feed: filled in */
+	const struct counters *const *sets; /* by process slot, set_count of them */
+	size_t set_count;
 	const struct http_request *request;
 	const char *bytes;        /* the request's first byte: the spans' origin */
 	struct http_span segment; /* what the route's "*" stood for, raw */
@@ -64,11 +67,12 @@ struct answer {
 	struct text out; /* the whole answer goes here */
 	unsigned status;
 	uint64_t lsn; /* of the record that the answer depends on, 0: none; kept over a pause */
-	enum verdict verdict; /* for the counters */
-	enum refusal refusal; /* for the log */
-	unsigned pause_ms;    /* nothing is answered yet: call again after this many milliseconds */
-	uint64_t cursor;      /* with a pause: handed back as call->cursor */
-	bool posted;          /* a record may have been written: ledger_kick is due */
+	enum verdict verdict;        /* for the counters */
+	const struct reason *reason; /* likewise, of an error; NULL: none, or not in the table */
+	enum refusal refusal;        /* for the log */
+	unsigned pause_ms; /* nothing is answered yet: call again after this many milliseconds */
+	uint64_t cursor;   /* with a pause: handed back as call->cursor */
+	bool posted;       /* a record may have been written: ledger_kick is due */
 	bool elements; /* nothing is answered: the body's lines are to be, as a stream (array.h) */
 	bool feed;     /* nothing is answered: call->feed says what is to be (feed.h) */
 	bool poisoned; /* the region is inconsistent: answer nothing, exit */
@@ -76,11 +80,12 @@ struct answer {
 
 typedef void handler(const struct call *call, struct answer *answer);
 
-handler handle_about;  /* GET / */
-handler handle_health; /* GET /healthz */
-handler handle_echo;   /* POST /echo */
-handler handle_fast;   /* GET /fast */
-handler handle_sleep;  /* GET /sleep?ms=N */
+handler handle_about;   /* GET / */
+handler handle_health;  /* GET /healthz */
+handler handle_metrics; /* GET /metrics */
+handler handle_echo;    /* POST /echo */
+handler handle_fast;    /* GET /fast */
+handler handle_sleep;   /* GET /sleep?ms=N */
 
 handler handle_event;       /* POST /events */
 handler handle_transfer;    /* POST /transfers */
@@ -101,6 +106,9 @@ handler handle_account_holds; /* GET /accounts/NAME/holds?limit=&cursor= */
 handler handle_place;         /* POST /holds */
 handler handle_capture;       /* POST /holds/ID/capture */
 handler handle_release;       /* POST /holds/ID/release */
+
+/* Bytes of a page of GET /metrics, at most. */
+size_t metrics_room(const struct call *call);
 
 /* --- what handlers share --- */
 

@@ -17,6 +17,7 @@
 struct head {
 	struct http_request request; /* after HTTP_DONE of http_parse_head */
 	const struct route *route;
+	enum endpoint endpoint;
 	struct http_span segment; /* of route_find */
 	struct reply_frame frame; /* of route_frame; without date and connection */
 };

@@ -20,13 +20,14 @@ struct http_state {
 	struct reply_frame frame;    /* once its head was read: of route_frame */
 	struct feed *feed;           /* what is being answered, to the connection's end */
 	double began;                /* when its first byte came; 0: it has not */
-	double body_by;  /* when a body without bytes must be complete; 0: no body yet */
-	uint64_t cursor; /* the handler's, while it pauses */
-	uint64_t lsn;    /* what the answer depends on by what the handler has seen before that */
-	bool looked_up;  /* among worker->heads */
-	bool understood; /* the head was read; it is kept there or was found there */
-	bool continued;  /* "100 Continue" has been sent */
-	bool resumed;    /* the handler's pause is over */
+	double body_by;   /* when a body without bytes must be complete; 0: no body yet */
+	uint64_t cursor;  /* the handler's, while it pauses */
+	uint64_t lsn;     /* what the answer depends on by what the handler has seen before that */
+	uint8_t endpoint; /* an enum endpoint, once its head was read */
+	bool looked_up;   /* among worker->heads */
+	bool understood;  /* the head was read; it is kept there or was found there */
+	bool continued;   /* "100 Continue" has been sent */
+	bool resumed;     /* the handler's pause is over */
 };
 
 _Static_assert(sizeof(struct http_state) <= CONNECTION_STATE_MAX, "it lives in the connection");
@@ -48,6 +49,7 @@ static void begin_request(struct http_state *state)
 {
 	http_request_init(&state->request);
 	state->frame = (struct reply_frame){0};
+	state->endpoint = ENDPOINT_OTHER;
 	state->began = state->body_by = 0;
 	state->cursor = state->lsn = 0;
 	state->looked_up = state->understood = false;
@@ -73,7 +75,9 @@ static void refuse(struct connection *connection, const char *bytes, size_t leng
                    const struct refused *refused)
 {
 	char memory[CONNECTION_LAST_MAX];
-	struct answer answer = {.status = refused->status, .refusal = refused->class};
+	struct answer answer = {.status = refused->status,
+	                        .reason = reason_find(refused->reason),
+	                        .refusal = refused->class};
 	struct reply_frame frame = state_of(connection)->frame;
 
 	frame.date = worker_date(connection->worker);
@@ -87,9 +91,10 @@ static void refuse(struct connection *connection, const char *bytes, size_t leng
 	else
 		reply_error(&answer.out, &frame, refused->status, refused->reason, refused->detail,
 		            NULL);
-	note_answer(connection, bytes, length, state_of(connection)->began, &answer,
-	            refused->reason);
-	connection_last_words(connection, memory, answer.out.length);
+	note_answer(connection, state_of(connection)->endpoint, bytes, length,
+	            state_of(connection)->began, &answer, refused->reason);
+	connection_last_words(connection, memory, answer.out.length, 1,
+	                      state_of(connection)->began);
 }
 
 static enum step refuse_malformed(struct connection *connection, const char *bytes, size_t length)
@@ -217,6 +222,8 @@ static const struct head *understand(struct connection *connection, const char *
 	head->request = state->request;
 	head->route = route_find(bytes + head->request.path.at, head->request.path.length,
 	                         worker->settings->diagnostics, &head->segment);
+	const struct route_method *method = route_method(head->route, head->request.method);
+	head->endpoint = method ? method->endpoint : ENDPOINT_OTHER;
 	route_frame(&call);
 	head->frame = call.frame;
 	if (!state->understood)
@@ -236,6 +243,7 @@ static enum http_progress read_head(struct connection *connection, const char *b
 	if (*head) {
 		state->request = (*head)->request;
 		state->frame = (*head)->frame;
+		state->endpoint = (uint8_t)(*head)->endpoint;
 		state->understood = true;
 		return HTTP_DONE;
 	}
@@ -243,6 +251,7 @@ static enum http_progress read_head(struct connection *connection, const char *b
 	if (progress == HTTP_DONE) {
 		*head = understand(connection, bytes);
 		state->frame = (*head)->frame;
+		state->endpoint = (uint8_t)(*head)->endpoint;
 	}
 	return progress;
 }
@@ -259,6 +268,8 @@ static struct call prepare(struct connection *connection, const struct head *hea
 	                    .history = worker->server->history,
 	                    .tail = feeds_tail(worker->feeds),
 	                    .feed = feeds_plan(worker->feeds),
+	                    .sets = worker->server->sets,
+	                    .set_count = worker->server->set_count,
 	                    .request = request,
 	                    .bytes = bytes,
 	                    .segment = head->segment,
@@ -399,9 +410,9 @@ static enum step answer_alone(struct connection *connection, const struct route 
 		return begin_feed(connection, call, length);
 	if (is_put_off(connection, &answer))
 		return STEP_WAIT;
-	connection_answer(connection, &answer.out, answer.lsn);
-	note_answer(connection, call->bytes, length, state_of(connection)->began, &answer,
-	            "an operation");
+	note_answer(connection, state_of(connection)->endpoint, call->bytes, length,
+	            state_of(connection)->began, &answer, "an operation");
+	connection_answers(connection, &answer.out, answer.lsn, 1, state_of(connection)->began);
 	return STEP_NEXT;
 }
 

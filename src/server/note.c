@@ -39,11 +39,24 @@ static void log_access(struct connection *connection, const struct note *note)
 	access_log_add(worker->access_log, &entry, worker_time_us(worker) / 1000000, worker->now);
 }
 
-void note_request(struct connection *connection, const struct note *note)
+static void count_request(struct connection *connection, const struct note *note)
 {
-	counter_add(connection->worker->server->counters, COUNTER_REQUESTS, 1);
+	struct counters *counters = connection->worker->server->counters;
+
+	counter_add(counters, COUNTER_REQUESTS, 1);
+	counter_bump(&counters->requests[note->endpoint][endpoint_column(note->status)], 1);
 	if (connection->worker->access_log)
 		log_access(connection, note);
+}
+
+void note_request(struct connection *connection, const struct note *note)
+{
+	struct worker *worker = connection->worker;
+	double seconds = worker->now - note->began;
+
+	count_request(connection, note);
+	counter_measure(worker->server->counters, MEASURE_STREAM,
+	                seconds > 0 ? (uint64_t)(seconds * 1e6) : 0, 1);
 }
 
 void note_verdicts(struct worker *worker, enum verdict verdict, uint64_t count)
@@ -58,26 +71,40 @@ void note_verdicts(struct worker *worker, enum verdict verdict, uint64_t count)
 		counter_add(worker->server->counters, counters[verdict], count);
 }
 
-void note_whole(struct connection *connection, const char *request, size_t length, double began,
-                const struct answer *answer)
+void note_reason(struct worker *worker, enum verdict verdict, const struct reason *reason)
+{
+	struct counters *counters = worker->server->counters;
+	size_t place = reason ? reason_place(reason) : COUNTER_REASONS - 1;
+
+	if (verdict == VERDICT_NEUTRAL)
+		counter_bump(&counters->errors[place], 1);
+	else if (verdict != VERDICT_ACCEPTED && verdict != VERDICT_REPLAYED)
+		counter_bump(&counters->events[place], 1);
+}
+
+void note_whole(struct connection *connection, enum endpoint endpoint, const char *request,
+                size_t length, double began, const struct answer *answer)
 {
 	bool logged = connection->worker->access_log != NULL;
 
-	note_request(connection, &(struct note){.request = request,
-	                                        .length = length,
-	                                        .began = began,
-	                                        .status = answer->status,
-	                                        .bytes = logged ? body_bytes(&answer->out) : 0,
-	                                        .lsn = answer->lsn});
+	count_request(connection, &(struct note){.endpoint = endpoint,
+	                                         .request = request,
+	                                         .length = length,
+	                                         .began = began,
+	                                         .status = answer->status,
+	                                         .bytes = logged ? body_bytes(&answer->out) : 0,
+	                                         .lsn = answer->lsn});
 }
 
-void note_answer(struct connection *connection, const char *request, size_t length, double began,
-                 const struct answer *answer, const char *detail)
+void note_answer(struct connection *connection, enum endpoint endpoint, const char *request,
+                 size_t length, double began, const struct answer *answer, const char *detail)
 {
 	struct worker *worker = connection->worker;
 
 	note_verdicts(worker, answer->verdict, 1);
+	if (answer->status >= 400)
+		note_reason(worker, answer->verdict, answer->reason);
 	worker->posted |= answer->posted;
 	refusal_note(&worker->refusals, answer->refusal, worker->now, detail);
-	note_whole(connection, request, length, began, answer);
+	note_whole(connection, endpoint, request, length, began, answer);
 }

@@ -13,9 +13,16 @@
 #define QUEUE_MARKS                                                                                \
 	16 /* one more answer is merged with the one before it: both wait for the later */
 
+/* Whole answers that end somewhere.  Of several that are merged, `began` is the earliest. */
+struct queue_answers {
+	uint32_t count;
+	double began; /* when the first byte of their requests came, monotonic seconds */
+};
+
 struct queue_mark {
 	uint64_t lsn; /* the bytes from the mark before up to END depend on this record */
 	uint32_t end;
+	struct queue_answers answers; /* that end there, or before */
 };
 
 struct queue {
@@ -62,13 +69,19 @@ static inline uint64_t queue_waits_for(const struct queue *queue)
 }
 
 /*
- * Takes the LENGTH bytes (at most queue_room) that the caller has written at queue_end as an
- * answer that depends on the record LSN, 0: on none.
+ * Takes the LENGTH bytes (at most queue_room) that the caller has written at queue_end, with which
+ * ANSWERS end, as depending on the record LSN, 0: on none.  True: they may leave already.
  */
-void queue_add(struct queue *queue, size_t length, uint64_t lsn);
+bool queue_add(struct queue *queue, size_t length, uint64_t lsn, struct queue_answers answers);
 
-/* Lets go what depends only on records below RELEASED. */
-void queue_release(struct queue *queue, uint64_t released);
+/*
+ * Lets go the first part of what waits, if it depends only on records below RELEASED: with *ANSWERS
+ * in it.  False: nothing more is let go.
+ */
+bool queue_release(struct queue *queue, uint64_t released, struct queue_answers *answers);
+
+/* How many whole answers wait here. */
+uint32_t queue_waiting(const struct queue *queue);
 
 /* LENGTH bytes (at most queue_ready) have left. */
 void queue_sent(struct queue *queue, size_t length);

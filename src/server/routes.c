@@ -11,21 +11,21 @@
 
 #define PROBLEM_JSON "application/problem+json"
 
-#define GET(...)                                                                                   \
+#define GET(where, ...)                                                                            \
 	{                                                                                          \
-		.method = HTTP_GET, .handle = __VA_ARGS__                                          \
+		.method = HTTP_GET, .endpoint = ENDPOINT_##where, .handle = __VA_ARGS__            \
 	}
-#define POST(...)                                                                                  \
+#define POST(where, ...)                                                                           \
 	{                                                                                          \
-		.method = HTTP_POST, .handle = __VA_ARGS__                                         \
+		.method = HTTP_POST, .endpoint = ENDPOINT_##where, .handle = __VA_ARGS__           \
 	}
-#define PUT(...)                                                                                   \
+#define PUT(where, ...)                                                                            \
 	{                                                                                          \
-		.method = HTTP_PUT, .handle = __VA_ARGS__                                          \
+		.method = HTTP_PUT, .endpoint = ENDPOINT_##where, .handle = __VA_ARGS__            \
 	}
-#define DELETE(...)                                                                                \
+#define DELETE(where, ...)                                                                         \
 	{                                                                                          \
-		.method = HTTP_DELETE, .handle = __VA_ARGS__                                       \
+		.method = HTTP_DELETE, .endpoint = ENDPOINT_##where, .handle = __VA_ARGS__         \
 	}
 
 #define PAGE      .room = HANDLER_PAGE_ROOM
@@ -33,29 +33,31 @@
 #define LARGE     .room = REPLY_RESULT_MAX
 
 static const struct route routes[] = {
-    {"/events", POST_ALLOW, {POST(handle_event, .events = true)}, false},
+    {"/events", POST_ALLOW, {POST(EVENT, handle_event, .events = true)}, false},
     {"/accounts/*",
      "GET, HEAD, PUT, DELETE, OPTIONS",
-     {GET(handle_account), PUT(handle_replace, OPERATION), DELETE(handle_delete, OPERATION)},
+     {GET(ACCOUNT, handle_account), PUT(REPLACE, handle_replace, OPERATION),
+      DELETE(DELETE, handle_delete, OPERATION)},
      false},
     {"/accounts",
      "GET, HEAD, POST, OPTIONS",
-     {GET(handle_accounts, PAGE), POST(handle_create, OPERATION)},
+     {GET(ACCOUNTS, handle_accounts, PAGE), POST(CREATE, handle_create, OPERATION)},
      false},
-    {"/accounts/*/events", GET_ALLOW, {GET(handle_statement, PAGE)}, false},
-    {"/accounts/*/holds", GET_ALLOW, {GET(handle_account_holds, PAGE)}, false},
-    {"/transfers", POST_ALLOW, {POST(handle_transfer, OPERATION)}, false},
-    {"/transactions", POST_ALLOW, {POST(handle_transaction, LARGE)}, false},
-    {"/holds", POST_ALLOW, {POST(handle_place, OPERATION)}, false},
-    {"/holds/*", GET_ALLOW, {GET(handle_hold, OPERATION)}, false},
-    {"/holds/*/capture", POST_ALLOW, {POST(handle_capture, OPERATION)}, false},
-    {"/holds/*/release", POST_ALLOW, {POST(handle_release, OPERATION)}, false},
-    {"/feed", GET_ALLOW, {GET(handle_feed)}, false},
-    {"/healthz", GET_ALLOW, {GET(handle_health)}, false},
-    {"/", GET_ALLOW, {GET(handle_about)}, false},
-    {"/echo", POST_ALLOW, {POST(handle_echo, .returns_body = true)}, false},
-    {"/fast", GET_ALLOW, {GET(handle_fast)}, true},
-    {"/sleep", GET_ALLOW, {GET(handle_sleep)}, true},
+    {"/accounts/*/events", GET_ALLOW, {GET(STATEMENT, handle_statement, PAGE)}, false},
+    {"/accounts/*/holds", GET_ALLOW, {GET(ACCOUNT_HOLDS, handle_account_holds, PAGE)}, false},
+    {"/transfers", POST_ALLOW, {POST(TRANSFER, handle_transfer, OPERATION)}, false},
+    {"/transactions", POST_ALLOW, {POST(TRANSACTION, handle_transaction, LARGE)}, false},
+    {"/holds", POST_ALLOW, {POST(PLACE, handle_place, OPERATION)}, false},
+    {"/holds/*", GET_ALLOW, {GET(HOLD, handle_hold, OPERATION)}, false},
+    {"/holds/*/capture", POST_ALLOW, {POST(CAPTURE, handle_capture, OPERATION)}, false},
+    {"/holds/*/release", POST_ALLOW, {POST(RELEASE, handle_release, OPERATION)}, false},
+    {"/feed", GET_ALLOW, {GET(FEED, handle_feed)}, false},
+    {"/metrics", GET_ALLOW, {GET(METRICS, handle_metrics, .measure = metrics_room)}, false},
+    {"/healthz", GET_ALLOW, {GET(HEALTH, handle_health)}, false},
+    {"/", GET_ALLOW, {GET(ABOUT, handle_about)}, false},
+    {"/echo", POST_ALLOW, {POST(ECHO, handle_echo, .returns_body = true)}, false},
+    {"/fast", GET_ALLOW, {GET(FAST, handle_fast)}, true},
+    {"/sleep", GET_ALLOW, {GET(SLEEP, handle_sleep)}, true},
 };
 
 /* Does PATH match PATTERN, with one whole segment for its "*"? */
@@ -128,6 +130,8 @@ size_t route_room(const struct route *route, const struct call *call)
 
 	if (method && method->returns_body)
 		room += call->body_length;
+	if (method && method->measure)
+		room += method->measure(call);
 	if (method && method->events)
 		room += array_room(call);
 	return room + (call->frame.origin ? CORS_ROOM : 0);

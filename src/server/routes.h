@@ -7,13 +7,16 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "../wire/endpoint.h"
 #include "../wire/http.h"
 #include "handlers.h"
 
 struct route_method {
 	enum http_method method; /* GET also answers HEAD; OPTIONS is answered everywhere */
 	handler *handle;
-	size_t room;       /* bytes of its answer, 0: HANDLER_ROOM */
+	enum endpoint endpoint;                     /* as what its requests are counted */
+	size_t room;                                /* bytes of its answer, 0: HANDLER_ROOM */
+	size_t (*measure)(const struct call *call); /* and so many more; NULL: none */
 	bool events;       /* POST /events: also takes streams, arrays, and events in groups */
 	bool returns_body; /* the answer can be as long as the request's body besides */
 };

@@ -201,6 +201,7 @@ static bool worker_init(struct worker *worker)
 		return false;
 	}
 	read_clock(worker);
+	counter_store(worker->server->counters, COUNTER_PID, (uint64_t)getpid());
 	worker->acceptor = acceptor_new(worker);
 	return worker->acceptor && open_access_log(worker);
 }

@@ -51,6 +51,8 @@ struct server {
 	struct counters *counters;
 	const struct counters *const *peers; /* the sets of all other slots, peer_count of them */
 	size_t peer_count;
+	const struct counters *const *sets; /* the sets of all slots, by slot, set_count of them */
+	size_t set_count;
 	int wake_fd;  /* eventfd that the journal writer writes when answers may leave */
 	int ready_fd; /* one byte is written here once the loop serves; then closed; -1: none */
 };

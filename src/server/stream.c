@@ -220,6 +220,7 @@ static void note_invalid(struct pass *pass, const struct json_error *error)
 	struct worker *worker = pass->connection->worker;
 
 	note_verdicts(worker, VERDICT_INVALID, 1);
+	note_reason(worker, VERDICT_INVALID, reason_find(error->reason));
 	refusal_note(&worker->refusals, REFUSAL_INVALID, worker->now, error->reason);
 }
 
@@ -274,9 +275,13 @@ static bool serve_group(struct pass *pass)
 
 /* --- the end --- */
 
-static void note_end(struct connection *connection, struct stream *stream)
+/* REASON: what broke it, NULL: nothing did. */
+static void note_end(struct connection *connection, struct stream *stream, const char *reason)
 {
-	note_request(connection, &(struct note){.request = REQUEST_LINE,
+	if (reason)
+		note_reason(connection->worker, VERDICT_NEUTRAL, reason_find(reason));
+	note_request(connection, &(struct note){.endpoint = ENDPOINT_EVENT,
+	                                        .request = REQUEST_LINE,
 	                                        .length = sizeof(REQUEST_LINE) - 1,
 	                                        .began = stream->began,
 	                                        .status = 200,
@@ -318,7 +323,7 @@ static void finish(struct pass *pass, const char *reason, const char *detail)
 	}
 	write_end(stream, &pass->out, reason, detail);
 	connection_answer(connection, &pass->out, 0);
-	note_end(connection, stream);
+	note_end(connection, stream, reason);
 	connection_expect_nothing(connection);
 	if (reason || stream->closes || connection->worker->phase != PHASE_SERVING)
 		connection_close(connection, true);
@@ -340,8 +345,8 @@ void stream_break(struct connection *connection, struct stream *stream, const ch
 
 	text_init(&out, memory, sizeof(memory));
 	write_end(stream, &out, reason, detail);
-	note_end(connection, stream);
-	connection_last_words(connection, memory, out.length);
+	note_end(connection, stream, reason);
+	connection_last_words(connection, memory, out.length, 0, 0);
 }
 
 /*

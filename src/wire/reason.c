@@ -176,6 +176,11 @@ static const char *word_of(enum outcome outcome)
 	return NULL;
 }
 
+size_t reason_place(const struct reason *reason)
+{
+	return (size_t)(reason - reasons);
+}
+
 const struct reason *reason_at(size_t index)
 {
 	return index < REASONS ? &reasons[index] : NULL;
@@ -192,7 +197,13 @@ const struct reason *reason_find(const char *word)
 
 const struct reason *reason_of(enum outcome outcome)
 {
+	/* What is refused is refused again and again: the table is searched once for each. */
+	static const struct reason *found[OUTCOME_READ_FAILED + 1];
 	const char *word = word_of(outcome);
 
-	return word == NULL ? NULL : reason_find(word);
+	if (word == NULL)
+		return NULL;
+	if (found[outcome] == NULL)
+		found[outcome] = reason_find(word);
+	return found[outcome];
 }

@@ -20,7 +20,10 @@ struct reason {
 /* Of an OUTCOME other than ACCEPTED and POISONED; NULL for those and for what is none. */
 const struct reason *reason_of(enum outcome outcome);
 
-/* The table, for the test: INDEX from 0; NULL: no more. */
+/* The place in the table of REASON, which is one of its entries. */
+size_t reason_place(const struct reason *reason);
+
+/* The table: INDEX from 0; NULL: no more. */
 const struct reason *reason_at(size_t index);
 
 /* The first entry called WORD, or NULL.  Only "bad_version" has two: 400 and 505. */
