@@ -250,6 +250,7 @@ static void write_waiting(struct page *page)
 
 /* --- processes --- */
 
+/* Gauges of those who live; counters, which must not fall, of those who ever did. */
 static void write_of_slots(struct page *page, const char *name, enum counter which)
 {
 	const struct metrics *metrics = page->metrics;
@@ -257,7 +258,8 @@ static void write_of_slots(struct page *page, const char *name, enum counter whi
 
 	for (size_t i = 0; i < metrics->slots; i++) {
 		snprintf(slot, sizeof(slot), "%zu", i);
-		if (counter_load(metrics->sets[i], COUNTER_PID))
+		if (counter_load(metrics->sets[i], COUNTER_PID) ||
+		    (which == COUNTER_REQUESTS && counter_load(metrics->sets[i], which)))
 			labelled(page, name, "slot", slot, counter_load(metrics->sets[i], which));
 	}
 }
