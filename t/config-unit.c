@@ -209,6 +209,7 @@ static void same_numbers(const struct config *a, const struct config *b)
 {
 	SAME(workers);
 	SAME(log_level);
+	SAME(log_format);
 	SAME(sync);
 	SAME(sync_interval);
 	SAME(journal_segment);
@@ -289,6 +290,7 @@ static void test_defaults(void)
 	is(config->data_directory, TALLYD_DATA_DIRECTORY, "data_directory");
 	is(config->log, "stderr", "log");
 	cmp_ok(config->log_level, "==", LOG_LEVEL_INFO, "log_level");
+	cmp_ok(config->log_format, "==", LOG_FORMAT_TEXT, "log_format");
 	cmp_ok(config->sync, "==", CONFIG_SYNC_ALWAYS, "sync");
 	cmp_ok(config->sync_interval, "==", 1000, "sync_interval in ms");
 	cmp_ok((intmax_t)config->journal_segment, "==", 64 << 20, "journal_segment");
@@ -382,6 +384,7 @@ static void test_edges(void)
 	READS("diagnostics = yes # why", diagnostics, true);
 	READS("pid_file = \"\"", pid_file[0], '\0');
 	READS("log_level = debug", log_level, LOG_LEVEL_DEBUG);
+	READS("log_format = json", log_format, LOG_FORMAT_JSON);
 	READS("user = tallyd\ngroup = adm", group[0], 'a');
 	READS("# nothing\n", listener_count, 1);
 	READS("", listener_count, 1);

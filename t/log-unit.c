@@ -212,6 +212,52 @@ static void test_longest(void)
 	ok(matches(read_file(path), "\\\\x0a \\[cut\\]\n$"), "2048 bytes are cut");
 }
 
+static void test_json(void)
+{
+	char pattern[256];
+
+	begin();
+	log_set_format(LOG_FORMAT_JSON);
+	log_set_role("worker 3");
+	log_warning("it is %d", 42);
+	snprintf(
+	    pattern, sizeof(pattern),
+	    "^[{]\"time\":\"20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[.][0-9]{6}Z\","
+	    "\"level\":\"warning\",\"role\":\"worker 3\",\"pid\":%d,\"message\":\"it is 42\"[}]\n$",
+	    (int)getpid());
+	ok(matches(read_file(path), pattern), "a line of JSON: %s", read_file(path));
+	begin();
+	log_error("a%cb\r\nc\x7f\t \xc3\xa9 \\ \"q\" \xf0\x9f\x98\x80", 27);
+	ok(strstr(read_file(path), "\"message\":\"a\\u001bb\\u000d\\u000ac\x7f\\u0009 \xc3\xa9 "
+	                           "\\\\ \\\"q\\\" \xf0\x9f\x98\x80\"}\n"),
+	   "escaped as RFC 8259 has it: %s", read_file(path));
+	begin();
+	log_error("%s", "\xff \xc0\xaf \xe0\x80\xaf \xed\xa0\x80 \xf4\x90\x80\x80 \xf5 \xc3");
+	ok(strstr(
+	       read_file(path),
+	       "\"message\":\"\\ufffd \\ufffd\\ufffd \\ufffd\\ufffd\\ufffd \\ufffd\\ufffd\\ufffd "
+	       "\\ufffd\\ufffd\\ufffd\\ufffd \\ufffd \\ufffd\"}\n"),
+	   "what is no UTF-8 is replaced: %s", read_file(path));
+	log_set_role("master");
+}
+
+static void test_longest_json(void)
+{
+	static char message[8192];
+
+	memset(message, '\n', sizeof(message) - 1);
+	log_set_role("\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n");
+	begin();
+	log_error("%.2047s", message);
+	ok(matches(read_file(path), "\"message\":\"(\\\\u000a)+\"[}]\n$"),
+	   "2047 bytes are not cut");
+	begin();
+	log_error("%.2048s", message);
+	ok(matches(read_file(path), "\\\\u000a \\[cut\\]\"[}]\n$"), "2048 bytes are cut");
+	log_set_role("master");
+	log_set_format(LOG_FORMAT_TEXT);
+}
+
 static void test_role(void)
 {
 	begin();
@@ -333,6 +379,8 @@ int main(void)
 	test_full();
 	test_append();
 	test_longest();
+	test_json();
+	test_longest_json();
 	test_role();
 	test_targets();
 	test_stderr();

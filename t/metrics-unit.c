@@ -1,7 +1,7 @@
 /*
- * Histograms: each value has one bucket, whose bounds hold it and lie close.  What queues of answers
- * know of them.  The exposition's bytes.  The page of metrics at its fullest: it fits the room that
- * is reserved for it, nothing is cut, and no request is missing in it.
+ * Histograms: each value has one bucket, whose bounds hold it and lie close.  What queues of
+ * answers know of them.  The exposition's bytes.  The page of metrics at its fullest: it fits the
+ * room that is reserved for it, nothing is cut, and no request is missing in it.
  */
 #include <inttypes.h>
 #include <stdio.h>

@@ -282,7 +282,7 @@ static void access_log_lines(void)
 	char moved[sizeof(path) + 2];
 	char content[4096];
 	int fd = mkstemp(path);
-	struct access_log *log = access_log_open(path);
+	struct access_log *log = access_log_open(path, false);
 	struct access_entry entry = {.peer = "192.0.2.1",
 	                             .request = "GET /\"\\\x01\xff HTTP/1.1",
 	                             .request_length = 18,
@@ -291,7 +291,7 @@ static void access_log_lines(void)
 	                             .lsn = 5,
 	                             .started = 100.0};
 	close(fd);
-	access_log_add(log, &entry, 971186136, 100.0);
+	access_log_add(log, &entry, 971186136000000, 100.0);
 	access_log_release(log, 5, 100.1);
 	ok(!access_log_pending(log), "a line waits for its record");
 	access_log_release(log, 6, 100.25);
@@ -309,7 +309,7 @@ static void access_log_lines(void)
 	entry.request = request;
 	entry.request_length = sizeof(request);
 	entry.lsn = 0;
-	access_log_add(log, &entry, 971186136, 100.0);
+	access_log_add(log, &entry, 971186136000000, 100.0);
 	access_log_release(log, 0, 100.0);
 	access_log_flush(log);
 	read_file(path, content, sizeof(content));
@@ -319,15 +319,65 @@ static void access_log_lines(void)
 	entry.request_length = 1;
 	entry.lsn = 9;
 	for (int i = 0; i < ACCESS_LOG_WAITING; i++)
-		access_log_add(log, &entry, 971186136, 100.0);
+		access_log_add(log, &entry, 971186136000000, 100.0);
 	ok(!access_log_pending(log), "as many lines wait as there is room for");
-	access_log_add(log, &entry, 971186136, 100.0);
+	access_log_add(log, &entry, 971186136000000, 100.0);
 	ok(access_log_pending(log), "one more finishes the oldest early");
 	access_log_close(log);
 	unlink(path);
 	unlink(moved);
 	errno = 0;
-	ok(!access_log_open("/nonexistent/log") && errno == ENOENT, "a path that is not there");
+	ok(!access_log_open("/nonexistent/log", false) && errno == ENOENT,
+	   "a path that is not there");
+}
+
+/* The one line that ENTRY makes, in JSON. */
+static const char *json_line(const struct access_entry *entry)
+{
+	static char content[4096];
+	char path[] = "/tmp/server-unit-XXXXXX";
+	int fd = mkstemp(path);
+	struct access_log *log = access_log_open(path, true);
+
+	close(fd);
+	access_log_add(log, entry, 971186136000042, 100.0);
+	access_log_close(log);
+	read_file(path, content, sizeof(content));
+	unlink(path);
+	return content;
+}
+
+static void access_log_json(void)
+{
+	struct access_entry entry = {.peer = "192.0.2.1",
+	                             .request = "GET /\"\\\x01\xff HTTP/1.1",
+	                             .request_length = 18,
+	                             .status = 200,
+	                             .bytes = 12,
+	                             .lsn = 5,
+	                             .started = 1e18};
+	char request[ACCESS_LOG_TEXT];
+	bool good = true;
+
+	is(json_line(&entry),
+	   "{\"time\":\"2000-10-10T13:55:36.000042Z\",\"peer\":\"192.0.2.1\",\"request\":\"GET "
+	   "/\\\\x22\\\\x5C\\\\x01\\\\xFF "
+	   "HTTP/1.1\",\"status\":200,\"bytes\":12,\"lsn\":\"5\",\"us\":0}\n",
+	   "a line in JSON");
+	/* Wherever the request is cut, no escape is: the quote behind it is the string's end. */
+	memset(request, '"', sizeof(request));
+	entry.request = request;
+	entry.bytes = SIZE_MAX;
+	entry.lsn = UINT64_MAX;
+	for (size_t plain = 0; plain < 8; plain++) {
+		memset(request, 'r', plain);
+		entry.request_length = sizeof(request);
+		const char *line = json_line(&entry);
+		good = good && strlen(line) <= ACCESS_LOG_TEXT + 24 &&
+		       strstr(line, "\\\\x22\",\"status\":200,\"bytes\":18446744073709551615,"
+		                    "\"lsn\":\"18446744073709551615\",\"us\":0}\n");
+	}
+	ok(good, "a long one is cut behind a whole byte of the request");
 }
 
 static void connections_are_shared(void)
@@ -361,5 +411,6 @@ int main(void)
 	heads_are_known();
 	connections_are_shared();
 	access_log_lines();
+	access_log_json();
 	return done_testing();
 }

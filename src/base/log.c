@@ -10,16 +10,23 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "quote.h"
+
 #define ROLE_MAX    32   /* bytes with NUL */
 #define MESSAGE_MAX 2048 /* bytes of a formatted message with NUL; more is cut */
 #define PATH_SIZE   4096 /* bytes of a file's path with NUL */
-#define PREFIX_MAX  128  /* bytes before the message */
+#define TIME_MAX    80   /* bytes of a time with NUL, whatever the clock says */
+#define PREFIX_MAX  128  /* bytes before the message of a line of text */
 #define CUT         " [cut]"
 
-/* Escaped, every byte of a message takes four at most. */
-#define LINE_MAX_BYTES (PREFIX_MAX + 4 * MESSAGE_MAX + sizeof(CUT) + 1)
+/* A line's bytes, its newline included. */
+#define TEXT_LINE_MAX  (PREFIX_MAX + 4 * MESSAGE_MAX + sizeof(CUT) + 1)
+#define JSON_FRAME_MAX 192 /* bytes of a JSON line besides the role and the message */
+#define JSON_LINE_MAX  (JSON_FRAME_MAX + QUOTE_MAX * (ROLE_MAX + MESSAGE_MAX) + sizeof(CUT))
+#define LINE_MAX_BYTES (JSON_LINE_MAX > TEXT_LINE_MAX ? JSON_LINE_MAX : TEXT_LINE_MAX)
 
 static enum log_level current_level = LOG_LEVEL_INFO;
+static enum log_format current_format = LOG_FORMAT_TEXT;
 static char role[ROLE_MAX] = "master";
 static char path[PATH_SIZE];
 static int target = STDERR_FILENO;
@@ -198,6 +205,11 @@ void log_set_level(enum log_level level)
 	current_level = level;
 }
 
+void log_set_format(enum log_format format)
+{
+	current_format = format;
+}
+
 void log_set_role(const char *name)
 {
 	snprintf(role, sizeof(role), "%s", name);
@@ -223,25 +235,56 @@ static char *append_escaped(char *end, const char *text)
 	return end;
 }
 
+/* "2026-01-31T12:00:00.000001Z" (RFC 3339) */
+static void write_time(char text[TIME_MAX])
+{
+	struct timespec now;
+	struct tm utc;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	gmtime_r(&now.tv_sec, &utc);
+	snprintf(text, TIME_MAX, "%04d-%02d-%02dT%02d:%02d:%02d.%06ldZ", utc.tm_year + 1900,
+	         utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec,
+	         now.tv_nsec / 1000);
+}
+
 /* "2026-01-31T12:00:00.000001Z tallyd[42] worker 3 error: " into PREFIX; its length. */
 static size_t write_prefix(char *prefix, enum log_level level)
 {
 	char escaped_role[4 * ROLE_MAX];
-	struct timespec now;
-	struct tm utc;
+	char time[TIME_MAX];
 	int length;
 
-	clock_gettime(CLOCK_REALTIME, &now);
-	gmtime_r(&now.tv_sec, &utc);
+	write_time(time);
 	*append_escaped(escaped_role, role) = '\0';
-	length = snprintf(
-	    prefix, PREFIX_MAX,
-	    "%04d-%02d-%02dT%02d:%02d:%02d.%06ldZ tallyd[%d] %.60s %s: ", utc.tm_year + 1900,
-	    utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec, now.tv_nsec / 1000,
-	    (int)getpid(), escaped_role, level_names[level]);
+	length = snprintf(prefix, PREFIX_MAX, "%.27s tallyd[%d] %.60s %s: ", time, (int)getpid(),
+	                  escaped_role, level_names[level]);
 	if (length < 0)
 		return 0;
 	return length < PREFIX_MAX ? (size_t)length : PREFIX_MAX - 1;
+}
+
+/* Each writes MESSAGE as a line without newline into LINE, LINE_MAX_BYTES; its end. */
+static char *write_text(char *line, enum log_level level, const char *message, bool cut)
+{
+	size_t start = to_syslog ? 0 : write_prefix(line, level);
+	char *end = append_escaped(line + start, message);
+
+	return cut ? stpcpy(end, CUT) : end;
+}
+
+static char *write_json(char *line, enum log_level level, const char *message, bool cut)
+{
+	char time[TIME_MAX];
+	char *end = line;
+
+	write_time(time);
+	end +=
+	    sprintf(end, "{\"time\":\"%s\",\"level\":\"%s\",\"role\":\"", time, level_names[level]);
+	end = quote(end, role);
+	end += sprintf(end, "\",\"pid\":%d,\"message\":\"", (int)getpid());
+	end = quote(end, message);
+	return stpcpy(end, cut ? CUT "\"}" : "\"}");
 }
 
 /* One write; one more only if a signal came before its first byte. */
@@ -255,9 +298,7 @@ void log_line(enum log_level level, const char *format, ...)
 {
 	char message[MESSAGE_MAX], line[LINE_MAX_BYTES];
 	int reason = errno;
-	size_t start;
 	va_list arguments;
-	char *end;
 	int length;
 
 	if (level > current_level)
@@ -265,16 +306,14 @@ void log_line(enum log_level level, const char *format, ...)
 	va_start(arguments, format);
 	length = vsnprintf(message, sizeof(message), format, arguments);
 	va_end(arguments);
-	start = to_syslog ? 0 : write_prefix(line, level);
-	end = append_escaped(line + start, length < 0 ? format : message);
-	if (length >= (int)sizeof(message)) {
-		memcpy(end, CUT, sizeof(CUT) - 1);
-		end += sizeof(CUT) - 1;
-	}
+	const char *said = length < 0 ? format : message;
+	bool cut = length >= (int)sizeof(message);
 	if (to_syslog) {
-		*end = '\0';
+		*write_text(line, level, said, cut) = '\0';
 		syslog(priorities[level], "%s %s: %s", role, level_names[level], line);
 	} else {
+		char *end = current_format == LOG_FORMAT_JSON ? write_json(line, level, said, cut)
+		                                              : write_text(line, level, said, cut);
 		*end++ = '\n';
 		write_line(line, (size_t)(end - line));
 	}

@@ -18,6 +18,12 @@ enum log_level {
 	LOG_LEVEL_DEBUG
 };
 
+/* How lines of stderr and of files look; syslog's are always text. */
+enum log_format {
+	LOG_FORMAT_TEXT, /* TIME tallyd[PID] ROLE LEVEL: MESSAGE */
+	LOG_FORMAT_JSON, /* {"time":TIME,"level":LEVEL,"role":ROLE,"pid":PID,"message":MESSAGE} */
+};
+
 /*
  * Directs the log: "stderr", "syslog", or a file's absolute path (opened O_APPEND; created 0640,
  * whatever the umask).  A symbolic link is followed only if it and its directory belong to root or
@@ -41,11 +47,15 @@ int log_set_owner(uid_t user, gid_t group);
 void log_leave_stderr(void);
 
 void log_set_level(enum log_level level);
+void log_set_format(enum log_format format);
 
 /* Names the process in every line: "master", "worker 3", "journal".  Copied, cut to 31 bytes. */
 void log_set_role(const char *role);
 
-/* One line; FORMAT without newline.  Control bytes in the result are shown as \xNN. */
+/*
+ * One line; FORMAT without newline.  Control bytes in the result are shown as \xNN; in JSON
+ * everything is escaped as it must be, and what is no UTF-8 is U+FFFD.
+ */
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #define log_error(...)   log_line(LOG_LEVEL_ERROR, __VA_ARGS__)

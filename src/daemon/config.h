@@ -50,6 +50,7 @@ struct config {
 	char *group;           /* "": the user's own */
 	char *log;             /* "stderr", "syslog" or an absolute path */
 	enum log_level log_level;
+	enum log_format log_format;
 	char *access_log; /* absolute path; "": none */
 	enum config_sync sync;
 	uint32_t sync_interval;   /* milliseconds */

@@ -172,6 +172,7 @@ static void settings_from(struct server_settings *settings, const struct config 
 	    .started_us = family->started_us,
 	    .access_log = config->access_log[0] != '\0' ? config->access_log : NULL,
 	    .access_log_required = trial,
+	    .access_log_json = config->log_format == LOG_FORMAT_JSON,
 	};
 	/* The configuration was checked with the same function. */
 	cors_read(config->cors_origin, &settings->cors_origins);

@@ -23,6 +23,7 @@
 #define SEGMENT_UNIT (4 * KIB) /* journal segments are written in whole pages */
 
 static const char *const level_words[] = {"error", "warning", "notice", "info", "debug", NULL};
+static const char *const format_words[] = {"text", "json", NULL};
 static const char *const sync_words[] = {"always", "interval", NULL};
 static const char *const protocol_words[] = {"http", NULL};
 
@@ -57,6 +58,8 @@ static const struct key config_table[] = {
      .allowed = "stderr, syslog, or " PATH_ALLOWED},
     {OF(log_level), .kind = KIND_CHOICE, .choices = level_words, .fallback = "info",
      .allowed = "error, warning, notice, info, debug"},
+    {OF(log_format), .kind = KIND_CHOICE, .choices = format_words, .fallback = "text",
+     .allowed = "text, json"},
     {OF(access_log), .kind = KIND_PATH_EMPTY, .fallback = "",
      .allowed = PATH_ALLOWED ", or \"\" for none"},
     {OF(sync), .kind = KIND_CHOICE, .choices = sync_words, .fallback = "always",
@@ -276,6 +279,7 @@ static const char *set_flag(void *place, const char *text)
 
 _Static_assert(sizeof(enum config_sync) == sizeof(uint32_t), "set_choice stores enums as 32 bits");
 _Static_assert(sizeof(enum log_level) == sizeof(uint32_t), "set_choice stores enums as 32 bits");
+_Static_assert(sizeof(enum log_format) == sizeof(uint32_t), "likewise");
 _Static_assert(CORS_ORIGINS_MAX == 16, "ORIGINS_ALLOWED names it");
 _Static_assert(CONFIG_PATH_MAX == 1024, "PATH_ALLOWED names it");
 _Static_assert(CONFIG_WORKERS_MAX == 64, "the text of workers names it");

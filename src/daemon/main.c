@@ -151,6 +151,7 @@ static int run(const struct options *options)
 	}
 	log_set_role("master");
 	log_set_level(config->log_level);
+	log_set_format(config->log_format);
 	if (!options->foreground && daemonize_begin(error, sizeof error) != 0) {
 		fprintf(stderr, "tallyd: %s\n", error);
 		config_free(config);

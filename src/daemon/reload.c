@@ -29,6 +29,7 @@ static int switch_log(const struct config *from, const struct config *to)
 	if (strcmp(from->log, to->log) != 0 && log_open(to->log) != 0)
 		return -1;
 	log_set_level(to->log_level);
+	log_set_format(to->log_format);
 	return 0;
 }
 
@@ -160,7 +161,8 @@ static void renew_journal(const struct config *before, const struct config *now,
 	struct child *child = &family->child[FAMILY_JOURNAL_SLOT];
 
 	if (child->role != ROLE_JOURNAL ||
-	    (strcmp(before->log, now->log) == 0 && before->log_level == now->log_level))
+	    (strcmp(before->log, now->log) == 0 && before->log_level == now->log_level &&
+	     before->log_format == now->log_format))
 		return;
 	child->leaving = true;
 	kill(child->pid, SIGWINCH);

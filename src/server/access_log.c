@@ -7,10 +7,13 @@
 #include <unistd.h>
 
 #include "../base/log.h"
+#include "../wire/reply.h"
 #include "../wire/text.h"
 #include "access_log.h"
 
-#define TIME_ROOM 24 /* a space, the digits of a 64-bit number, a newline */
+#define TIME_ROOM 24  /* the digits of a 64-bit number, a brace, a newline */
+#define TAIL_ROOM 112 /* bytes of a line behind the request and before the time */
+#define ESCAPED   5   /* bytes that one of the request takes at most */
 
 struct waiting {
 	uint64_t lsn;
@@ -23,6 +26,7 @@ struct waiting {
 
 struct access_log {
 	int fd;
+	bool json;
 	char *path;
 	size_t first; /* of waiting[], a ring */
 	size_t count;
@@ -45,11 +49,12 @@ static int open_file(const char *path)
 	return fd;
 }
 
-struct access_log *access_log_open(const char *path)
+struct access_log *access_log_open(const char *path, bool json)
 {
 	struct access_log *log = calloc(1, sizeof(*log));
 	if (!log)
 		return NULL;
+	log->json = json;
 	log->path = strdup(path);
 	log->fd = log->path ? open_file(path) : -1;
 	if (log->fd < 0) {
@@ -113,6 +118,8 @@ static void finish_first(struct access_log *log, double now)
 	double freed = waiting->lsn == 0 ? waiting->freed : now;
 	double seconds = freed > waiting->started ? freed - waiting->started : 0;
 	text_unsigned(&text, (uint64_t)(seconds * 1e6));
+	if (log->json)
+		text_literal(&text, "}");
 	text_literal(&text, "\n");
 	log->length += text.length;
 	log->first = (log->first + 1) % ACCESS_LOG_WAITING;
@@ -143,18 +150,23 @@ void access_log_close(struct access_log *log)
 	free(log);
 }
 
-/* Quotes, backslashes and all but printable ASCII become \xNN: a line stays one line. */
-static void write_escaped(struct text *text, const char *bytes, size_t length)
+/*
+ * Quotes, backslashes and all but printable ASCII become \xNN: a line stays one line.  What reads
+ * JSON sees the same, for which the backslash is doubled.  Nothing of a byte that does not fit.
+ */
+static void write_escaped(const struct access_log *log, struct text *text, const char *bytes,
+                          size_t length)
 {
 	static const char digits[] = "0123456789ABCDEF";
-	for (size_t i = 0; i < length; i++) {
+
+	for (size_t i = 0; i < length && text->capacity - text->length >= ESCAPED; i++) {
 		unsigned char byte = (unsigned char)bytes[i];
 		if (byte >= 0x20 && byte < 0x7f && byte != '"' && byte != '\\') {
 			text_bytes(text, &bytes[i], 1);
 			continue;
 		}
-		char escape[4] = {'\\', 'x', digits[byte >> 4], digits[byte & 15]};
-		text_bytes(text, escape, sizeof(escape));
+		char escape[] = {'\\', '\\', 'x', digits[byte >> 4], digits[byte & 15]};
+		text_bytes(text, escape + !log->json, sizeof(escape) - !log->json);
 	}
 }
 
@@ -175,7 +187,45 @@ static void write_date(struct access_log *log, struct text *text, uint64_t unix_
 	text_string(text, log->date);
 }
 
-void access_log_add(struct access_log *log, const struct access_entry *entry, uint64_t unix_seconds,
+static void write_common(struct access_log *log, struct text *text,
+                         const struct access_entry *entry, uint64_t unix_us)
+{
+	text_string(text, entry->peer);
+	text_literal(text, " - - [");
+	write_date(log, text, unix_us / 1000000);
+	text_literal(text, "] \"");
+	write_escaped(log, text, entry->request, entry->request_length);
+	text->capacity = ACCESS_LOG_TEXT;
+	text_literal(text, "\" ");
+	text_unsigned(text, entry->status);
+	text_literal(text, " ");
+	text_unsigned(text, entry->bytes);
+	text_literal(text, " ");
+}
+
+static void write_json(struct access_log *log, struct text *text, const struct access_entry *entry,
+                       uint64_t unix_us)
+{
+	text_literal(text, "{\"time\":\"");
+	reply_time(text, unix_us);
+	text_literal(text, "\",\"peer\":\"");
+	text_string(text, entry->peer);
+	text_literal(text, "\",\"request\":\"");
+	write_escaped(log, text, entry->request, entry->request_length);
+	text->capacity = ACCESS_LOG_TEXT;
+	text_literal(text, "\",\"status\":");
+	text_unsigned(text, entry->status);
+	text_literal(text, ",\"bytes\":");
+	text_unsigned(text, entry->bytes);
+	if (entry->lsn) {
+		text_literal(text, ",\"lsn\":\"");
+		text_unsigned(text, entry->lsn);
+		text_literal(text, "\"");
+	}
+	text_literal(text, ",\"us\":");
+}
+
+void access_log_add(struct access_log *log, const struct access_entry *entry, uint64_t unix_us,
                     double now)
 {
 	if (log->count == ACCESS_LOG_WAITING)
@@ -187,18 +237,10 @@ void access_log_add(struct access_log *log, const struct access_entry *entry, ui
 
 	/* The request is cut so that what follows it always fits. */
 	struct text text;
-	text_init(&text, waiting->line, ACCESS_LOG_TEXT - 64);
-	text_string(&text, entry->peer);
-	text_literal(&text, " - - [");
-	write_date(log, &text, unix_seconds);
-	text_literal(&text, "] \"");
-	write_escaped(&text, entry->request, entry->request_length);
-	text.capacity = ACCESS_LOG_TEXT;
-	text.full = false;
-	text_literal(&text, "\" ");
-	text_unsigned(&text, entry->status);
-	text_literal(&text, " ");
-	text_unsigned(&text, entry->bytes);
-	text_literal(&text, " ");
+	text_init(&text, waiting->line, ACCESS_LOG_TEXT - TAIL_ROOM);
+	if (log->json)
+		write_json(log, &text, entry, unix_us);
+	else
+		write_common(log, &text, entry, unix_us);
 	waiting->length = text.length;
 }

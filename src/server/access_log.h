@@ -1,7 +1,8 @@
 /*
  * One line per answer, in the common log format followed by the microseconds from the
- * request's first byte until its answer was free to leave.  Lines wait for their answer's
- * record as the answers do, and are written in large pieces.
+ * request's first byte until its answer was free to leave; or the same as JSON:
+ * {"time":..,"peer":..,"request":..,"status":..,"bytes":..,"lsn":"..","us":..}.  Lines wait for
+ * their answer's record as the answers do, and are written in large pieces.
  */
 #ifndef TALLYD_SERVER_ACCESS_LOG_H
 #define TALLYD_SERVER_ACCESS_LOG_H
@@ -29,10 +30,10 @@ struct access_entry {
 };
 
 /*
- * Opens PATH for appending (created 0640).  Owned by the caller, ended with access_log_close.
- * NULL with errno set.
+ * Opens PATH for appending (created 0640), for lines in JSON or not.  Owned by the caller, ended
+ * with access_log_close. NULL with errno set.
  */
-struct access_log *access_log_open(const char *path);
+struct access_log *access_log_open(const char *path, bool json);
 
 /* Writes all that is left, without waiting for the journal, and frees. */
 void access_log_close(struct access_log *log);
@@ -40,8 +41,8 @@ void access_log_close(struct access_log *log);
 /* Opens the path anew; -1 with errno keeps the old file. */
 int access_log_reopen(struct access_log *log);
 
-/* Takes one line; UNIX_SECONDS is its date, NOW monotonic seconds. */
-void access_log_add(struct access_log *log, const struct access_entry *entry, uint64_t unix_seconds,
+/* Takes one line; UNIX_US (since 1970) is its date, NOW monotonic seconds. */
+void access_log_add(struct access_log *log, const struct access_entry *entry, uint64_t unix_us,
                     double now);
 
 /* Finishes the lines that depend only on records below RELEASED. */

@@ -6,7 +6,8 @@
 /* Never more than there are slots that a process may have. */
 static size_t slots_of(const struct call *call, const struct facts *facts)
 {
-	size_t slots = call->set_count < METRICS_SLOTS_MAX ? call->set_count : METRICS_SLOTS_MAX;
+	size_t count = call->server->set_count;
+	size_t slots = count < METRICS_SLOTS_MAX ? count : METRICS_SLOTS_MAX;
 
 	return facts->processes < slots ? facts->processes : slots;
 }
@@ -28,7 +29,7 @@ void handle_metrics(const struct call *call, struct answer *answer)
 
 	ledger_facts(call->ledger, call->now_us, &facts);
 	const struct metrics metrics = {.facts = &facts,
-	                                .sets = call->sets,
+	                                .sets = call->server->sets,
 	                                .slots = slots_of(call, &facts),
 	                                .version = call->settings->version,
 	                                .now_us = call->now_us};

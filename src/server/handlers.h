@@ -37,8 +37,7 @@ struct call {
 	struct journal_reader *history; /* NULL: the journal cannot be read here */
 	struct tail *tail;              /* NULL: likewise */
 	struct feed_plan *feed;         /* with answer->feed: filled in */
-	const struct counters *const *sets; /* by process slot, set_count of them */
-	size_t set_count;
+	const struct server *server;    /* whose counters can be told */
 	const struct http_request *request;
 	const char *bytes;        /* the request's first byte: the spans' origin */
 	struct http_span segment; /* what the route's "*" stood for, raw */

@@ -36,7 +36,7 @@ static void log_access(struct connection *connection, const struct note *note)
 	                             .bytes = note->bytes,
 	                             .lsn = note->lsn,
 	                             .started = note->began};
-	access_log_add(worker->access_log, &entry, worker_time_us(worker) / 1000000, worker->now);
+	access_log_add(worker->access_log, &entry, worker_time_us(worker), worker->now);
 }
 
 static void count_request(struct connection *connection, const struct note *note)

@@ -176,7 +176,7 @@ static bool open_access_log(struct worker *worker)
 	const char *path = worker->settings->access_log;
 	if (!path)
 		return true;
-	worker->access_log = access_log_open(path);
+	worker->access_log = access_log_open(path, worker->settings->access_log_json);
 	if (!worker->access_log)
 		log_error("access log %s: %m; create its directory or change access_log", path);
 	return worker->access_log != NULL || !worker->settings->access_log_required;

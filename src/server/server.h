@@ -39,6 +39,7 @@ struct server_settings {
 	uint32_t workers;         /* configured, for GET / */
 	uint64_t started_us;      /* of the daemon, microseconds since 1970 */
 	const char *access_log;   /* path or NULL */
+	bool access_log_json;     /* its lines are JSON */
 	bool access_log_required; /* without it do not start; otherwise say so and go on */
 };
 
