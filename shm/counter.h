@@ -35,12 +35,13 @@ enum counter {
 	COUNTER_JOURNAL_BYTES, /* written by the journal writer */
 	COUNTER_PID,           /* a gauge: who has the slot; 0: nobody */
 	/* Gauges: connections by what they are doing; their sum is CONNECTIONS_OPEN. */
-	COUNTER_CONNECTIONS_IDLE,    /* no request has begun, no answer waits */
-	COUNTER_CONNECTIONS_READING, /* part of a request has arrived */
-	COUNTER_CONNECTIONS_SERVING, /* the worker's next turn, or a pause, is waited for */
-	COUNTER_CONNECTIONS_WAITING, /* answers wait for the journal */
-	COUNTER_CONNECTIONS_WRITING, /* answers wait for the client to take them */
-	COUNTER_CONNECTIONS_CLOSING, /* the last answer leaves or has left */
+	COUNTER_CONNECTIONS_IDLE,      /* no request has begun, no answer waits */
+	COUNTER_CONNECTIONS_READING,   /* part of a request has arrived */
+	COUNTER_CONNECTIONS_SERVING,   /* the worker's next turn, or a pause, is waited for */
+	COUNTER_CONNECTIONS_STREAMING, /* a request is answered while it comes, or a feed goes on */
+	COUNTER_CONNECTIONS_WAITING,   /* answers wait for the journal */
+	COUNTER_CONNECTIONS_WRITING,   /* answers wait for the client to take them */
+	COUNTER_CONNECTIONS_CLOSING,   /* the last answer leaves or has left */
 	COUNTER_LAST = 63
 };
 

@@ -237,7 +237,6 @@ static void the_page_is_bounded(void)
 int main(void)
 {
 	plan(NO_PLAN);
-	plan(NO_PLAN);
 	every_value_has_its_bucket();
 	counts_and_sums();
 	queues_know_their_answers();

@@ -221,6 +221,31 @@ static void routes_match(void)
 	   "and not with POST");
 }
 
+static const char *const method_names[] = {
+    [HTTP_GET] = "GET", [HTTP_POST] = "POST", [HTTP_PUT] = "PUT", [HTTP_DELETE] = "DELETE"};
+
+/* Everything that has a name to be counted under is served, and counted under it. */
+static void routes_have_names(void)
+{
+	bool good = true;
+	unsigned count = 0;
+
+	for (unsigned i = 1; i < ENDPOINTS; i++) {
+		const struct endpoint_name *name = endpoint_name((enum endpoint)i);
+		struct http_span segment;
+		const struct route *route = find(name->path, true, &segment);
+		for (int m = 0; route && m < ROUTE_METHODS_MAX && route->method[m].handle; m++) {
+			const struct route_method *method = &route->method[m];
+			if (strcmp(method_names[method->method], name->method) != 0)
+				continue;
+			good = good && method->endpoint == i;
+			count++;
+		}
+	}
+	ok(good, "each endpoint is counted under its own name");
+	cmp_ok(count, "==", ENDPOINTS - 1, "and each name is one's");
+}
+
 static struct head parsed(const char *bytes)
 {
 	struct head head = {0};
@@ -408,6 +433,7 @@ int main(void)
 	queue_merges_marks();
 	queue_moves();
 	routes_match();
+	routes_have_names();
 	heads_are_known();
 	connections_are_shared();
 	access_log_lines();

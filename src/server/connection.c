@@ -76,6 +76,8 @@ static enum counter state_of(const struct connection *connection)
 		return COUNTER_CONNECTIONS_CLOSING;
 	if (connection->queued || connection->paused || connection->blocked)
 		return COUNTER_CONNECTIONS_SERVING;
+	if (connection->streaming)
+		return COUNTER_CONNECTIONS_STREAMING;
 	return is_idle(connection) ? COUNTER_CONNECTIONS_IDLE : COUNTER_CONNECTIONS_READING;
 }
 

@@ -138,7 +138,7 @@ static struct feeds *feeds_of(const struct feed *feed)
 	return feed->connection->worker->feeds;
 }
 
-void feed_drop(struct feed *feed)
+static void feed_drop(struct feed *feed)
 {
 	struct feeds *feeds = feeds_of(feed);
 
@@ -234,6 +234,12 @@ static void note_end(const struct feed *feed)
 	                                              .began = feed->began,
 	                                              .status = 200,
 	                                              .bytes = (size_t)feed->bytes});
+}
+
+void feed_gone(struct feed *feed)
+{
+	note_end(feed);
+	feed_drop(feed);
 }
 
 /* Ends FEED; its connection closes when the client has taken all. */

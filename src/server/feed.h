@@ -71,7 +71,7 @@ enum connection_room feed_begin(struct connection *connection, const struct call
 /* The connection may go on, or has ended, or is drained. */
 void feed_arrived(struct feed *feed);
 
-/* The connection is gone. */
-void feed_drop(struct feed *feed);
+/* The connection is gone: the request is over. */
+void feed_gone(struct feed *feed);
 
 #endif

@@ -526,7 +526,7 @@ static void closed(struct connection *connection)
 	struct feed *feed = state_of(connection)->feed;
 
 	if (feed)
-		feed_drop(feed);
+		feed_gone(feed);
 }
 
 const struct protocol http_protocol = {

@@ -16,6 +16,7 @@
 
 #define BUCKETS_MAX 48
 
+_Static_assert(COUNTER_CONNECTIONS_CLOSING - COUNTER_CONNECTIONS_IDLE == 6, "seven states");
 _Static_assert(ENDPOINTS <= COUNTER_ENDPOINTS, "each endpoint has its row");
 
 struct page {
@@ -227,6 +228,10 @@ static const struct {
     {COUNTER_LOCK_RECOVERIES, "tallyd_lock_recoveries_total",
      "Locks whose owner had died, and what it was doing was finished or undone."},
     {COUNTER_LOCK_ALARMS, "tallyd_lock_alarms_total", "Seconds that a lock was waited for."},
+    {COUNTER_FEED_SLICES, "tallyd_feed_slices_total",
+     "Turns of a worker's loop in which feeds were given something."},
+    {COUNTER_FEED_BLOCKS, "tallyd_feed_blocks_total",
+     "How many blocks of events feeds were given, all together."},
     {COUNTER_JOURNAL_BYTES, "tallyd_journal_written_bytes_total", "Bytes of journal written."},
 };
 
@@ -267,7 +272,7 @@ static void write_of_slots(struct page *page, const char *name, enum counter whi
 static void write_connections(struct page *page)
 {
 	static const char name[] = "tallyd_connections";
-	static const char *const states[] = {"idle",    "reading", "serving",
+	static const char *const states[] = {"idle",    "reading", "serving", "streaming",
 	                                     "waiting", "writing", "closing"};
 	const struct metrics *metrics = page->metrics;
 	char slot[24];
