@@ -88,7 +88,7 @@ static void print_table(const struct options *options, const struct row *row)
 		       row[i].good ? "" : "   (something failed)");
 	printf("%-12s", "");
 	for (uint32_t i = 0; i < options->urls; i++)
-		printf("%*u%*s", i == 0 ? 14 : 14, i + 1, i == 0 ? 0 : 10, "");
+		printf("%14u%*s", i + 1, i == 0 ? 0 : 10, "");
 	putchar('\n');
 	for (int f = 0; f < FIGURES; f++) {
 		printf("%-12s", title[f]);

@@ -176,7 +176,7 @@ static bool connect_it(struct fetch *fetch)
 
 static void fetch_all(struct fetch *fetch)
 {
-	int idle = 0;
+	unsigned idle = 0;
 
 	while (fetch->known < fetch->book->accounts && fetch->why == NULL) {
 		uint32_t known = fetch->known;
@@ -191,7 +191,7 @@ static void fetch_all(struct fetch *fetch)
 			fetch->why =
 			    connected ? "the connection ends without an answer" : strerror(errno);
 		else
-			usleep(PAUSE_US << idle);
+			usleep((useconds_t)PAUSE_US << idle);
 	}
 }
 
