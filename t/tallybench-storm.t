@@ -192,7 +192,8 @@ subtest 'the stress preset' => sub {
 	my $most = files('-H') - FILES;
 	my $connections = $most < CONNECTIONS ? $most : CONNECTIONS;
 	plan skip_all => 'too few files may be open' if $connections < 100;
-	my $tallyd = Tallyd->start(config => { workers => 2, max_connections => 4096 });
+	my $tallyd = Tallyd->start(config => { workers => 2, max_connections => 4096,
+		ring_size => '8M', journal_segment => '16M' });
 	my @limited = ('sh', '-c', 'ulimit -S -n 64; exec "$@"', 'sh');
 	my $run = bench(\@limited, '-j', '-v', '-c', $connections, '--preset', 'stress', '-n', 3 * $connections,
 		'-t', 30, $tallyd->url);

@@ -98,7 +98,9 @@ subtest 'arguments' => sub {
 	unlike($run->{err}, qr/see tallybench --help/, '... which is no fault of the arguments');
 };
 
-my $tallyd = Tallyd->start(config => { workers => 2, max_holds => 4096, sync => 'interval' },
+# With room in its journal: what is counted here must not meet queue_full.
+my $tallyd = Tallyd->start(config => { workers => 2, max_holds => 4096, sync => 'interval',
+		ring_size => '8M', journal_segment => '16M' },
 	listen => [['127.0.0.1:0', { protocol => 'http' }], ['unix:%DIR%/socket', { protocol => 'http' }]]);
 my @urls = ($tallyd->url, $tallyd->address(1));
 
