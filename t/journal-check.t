@@ -9,6 +9,7 @@ use File::Copy qw(copy);
 use File::Path qw(make_path);
 use File::Temp qw(tempdir);
 use FindBin;
+use JSON::PP;
 use lib "$FindBin::RealBin/lib";
 use Tallyd qw(build_dir);
 use Test::More;
@@ -52,6 +53,16 @@ is($err, '', 'without a word of a daemon');
 like($out, qr/^\Q$data\E\/journal: sound from position 4096 to \d+: \d+ records, \d+ operations, 1 refusals, \d+ ids, 0 seals; 8 accounts, 1 open holds\n\z/,
 	'one line of counts');
 
+($status, $out, $err) = check($data, '--json');
+is($status, 0, 'the same with --json');
+is($err, '', 'without a word besides');
+my $json = JSON::PP->new->decode($out);
+is($json->{status}, 'sound', 'is a document that says so');
+is($json->{journal}, "$data/journal", 'of what');
+is(join(' ', map { "$_ $json->{$_}" } qw(refusals seals accounts open_holds)),
+	'refusals 1 seals 0 accounts 8 open_holds 1', 'and has the counts');
+is((tallyctl('--json', '-d', $data, qw(journal check)))[1], $out, 'before the command it means the same');
+
 # ---- a lie in a copy
 
 my $copy = tempdir(CLEANUP => 1);
@@ -68,6 +79,11 @@ for my $which (5, $count - 50) {
 	is($err, "tallyctl: $copy/journal/$name, offset $offset: the balance does not follow from the amount\n",
 		'with its file and offset');
 	is($out, '', 'and nothing is said to be right');
+	($status, $out) = check($copy, '--json');
+	is($status, 1, 'with --json it is found as well');
+	is_deeply(JSON::PP->new->decode($out), { status => 'error', reason => 'failed',
+		detail => "$copy/journal/$name, offset $offset: the balance does not follow from the amount" },
+		'and told so');
 	copy($_, "$copy/journal/") or die "$_: $!" for glob "$data/journal/*.journal";
 }
 

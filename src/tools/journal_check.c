@@ -1,105 +1,54 @@
 /* tallyctl journal check */
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "../ledger/audit.h"
 #include "command.h"
+#include "json_out.h"
+#include "place.h"
 
 #define MAX_IDS   100000 /* the configuration's own */
 #define ID_WINDOW 86400  /* seconds, likewise */
 #define IDS_LIMIT 1000000000
 #define WINDOW_S  (30 * 86400)
 
-/* The whole of TEXT as a number from 1 to MAX; 0: it is not one. */
-static uint64_t number(const char *text, uint64_t max)
-{
-	char *end;
-	unsigned long long value;
+static const struct command_option options[] = {
+    {'i', "max-ids", "COUNT", "max_ids of the daemon's configuration (default: 100000)"},
+    {'w', "id-window", "SECONDS", "id_window of it (default: 86400)"},
+    {0},
+};
 
-	if (*text < '0' || *text > '9')
-		return 0;
-	errno = 0;
-	value = strtoull(text, &end, 10);
-	return errno == 0 && *end == '\0' && value <= max ? value : 0;
+static int read_options(const struct session *session, struct audit_limits *limits)
+{
+	uint64_t ids = MAX_IDS;
+	uint64_t window_s = ID_WINDOW;
+	int status = command_number(session, 'i', 1, IDS_LIMIT, &ids);
+
+	if (status == COMMAND_DONE)
+		status = command_number(session, 'w', 1, WINDOW_S, &window_s);
+	*limits = (struct audit_limits){.max_ids = ids, .window_us = window_s * UINT64_C(1000000)};
+	return status;
 }
 
-/* The process that wrote its number into the data directory's lock; 0: none can be read. */
-static long writer_of(int fd)
+static void report_json(const char *path, const struct audit *audit)
 {
-	char text[24] = "";
+	struct json_out out = {.stream = stdout};
 
-	return pread(fd, text, sizeof text - 1, 0) > 0 ? strtol(text, NULL, 10) : 0;
-}
-
-/*
- * Is the lock behind FD held?  Asked of the kernel's list: to try for the lock would take it for a
- * moment, in which a daemon that starts would find it taken.
- */
-static bool is_held(int fd, long pid)
-{
-	struct stat status;
-	char line[256];
-	bool held = false;
-	FILE *locks = fopen("/proc/locks", "re");
-
-	if (locks == NULL || fstat(fd, &status) != 0) {
-		if (locks != NULL)
-			fclose(locks);
-		return false;
-	}
-	while (!held && fgets(line, sizeof line, locks) != NULL) {
-		unsigned long long inode;
-		long holder;
-		held = sscanf(line, "%*s FLOCK %*s %*s %ld %*x:%*x:%llu", &holder, &inode) == 2 &&
-		       inode == status.st_ino && holder == pid;
-	}
-	fclose(locks);
-	return held;
-}
-
-/* The daemon that runs on DATA; 0: none does. */
-static long find_daemon(const char *data)
-{
-	char path[PATH_MAX];
-	long pid;
-
-	snprintf(path, sizeof path, "%s/lock", data);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return 0;
-	pid = writer_of(fd);
-	if (!is_held(fd, pid))
-		pid = 0;
-	close(fd);
-	return pid;
-}
-
-static int read_options(int argc, char **argv, struct audit_limits *limits)
-{
-	int option;
-
-	*limits =
-	    (struct audit_limits){.max_ids = MAX_IDS, .window_us = ID_WINDOW * UINT64_C(1000000)};
-	while ((option = getopt(argc, argv, "+i:w:")) != -1) {
-		switch (option) {
-		case 'i':
-			limits->max_ids = number(optarg, IDS_LIMIT);
-			break;
-		case 'w':
-			limits->window_us = number(optarg, WINDOW_S) * UINT64_C(1000000);
-			break;
-		default:
-			return -1;
-		}
-	}
-	return limits->max_ids != 0 && limits->window_us != 0 && optind == argc ? 0 : -1;
+	json_out_open(&out, NULL, '{');
+	json_out_text(&out, "status", "sound");
+	json_out_text(&out, "journal", path);
+	json_out_count(&out, "from", audit->first);
+	json_out_count(&out, "to", audit->end);
+	json_out_flag(&out, "pruned", audit->pruned);
+	json_out_count(&out, "records", audit->records);
+	json_out_count(&out, "operations", audit->operations);
+	json_out_count(&out, "refusals", audit->refusals);
+	json_out_count(&out, "ids", audit->ids);
+	json_out_count(&out, "seals", audit->seals);
+	json_out_count(&out, "accounts", audit->accounts);
+	json_out_count(&out, "open_holds", audit->holds);
+	json_out_close(&out, '}');
+	json_out_end(&out);
 }
 
 static void report(const char *path, const struct audit *audit)
@@ -112,31 +61,40 @@ static void report(const char *path, const struct audit *audit)
 	       audit->accounts, audit->holds);
 }
 
-int command_journal_check(const char *data, int argc, char **argv)
+static int check(const struct session *session, int operands, char **operand)
 {
 	char error[STORE_ERROR_SIZE] = "";
 	struct audit_limits limits;
 	struct audit audit;
-	char path[PATH_MAX];
+	char path[PLACE_PATH_MAX];
+	int status = read_options(session, &limits);
 
-	if (read_options(argc, argv, &limits) != 0)
-		return COMMAND_USAGE;
-	int length = snprintf(path, sizeof path, "%s/journal", data);
-	if (length < 0 || (size_t)length >= sizeof path) {
-		fprintf(stderr, "tallyctl: %.80s...: %s\n", data, strerror(ENAMETOOLONG));
-		return COMMAND_FAILED;
-	}
-	long pid = find_daemon(data);
+	(void)operands;
+	(void)operand;
+	if (status == COMMAND_DONE)
+		status = place_below(session, "journal", path);
+	if (status != COMMAND_DONE)
+		return status;
+	long pid = place_daemon(session->data);
 	limits.running = pid != 0;
 	if (pid != 0)
 		fprintf(stderr,
 		        "tallyctl: process %ld is writing this journal: its newest records are not "
 		        "looked at\n",
 		        pid);
-	if (audit_journal(path, &limits, &audit, error) != STORE_OK) {
-		fprintf(stderr, "tallyctl: %s\n", error);
-		return COMMAND_FAILED;
-	}
-	report(path, &audit);
+	if (audit_journal(path, &limits, &audit, error) != STORE_OK)
+		return command_fail(session, COMMAND_FAILED, "%s", error);
+	if (session->json)
+		report_json(path, &audit);
+	else
+		report(path, &audit);
 	return COMMAND_DONE;
 }
+
+const struct command command_journal_check = {
+    .word = {"journal", "check"},
+    .operands = "",
+    .summary = "compute again what every record of the journal says",
+    .options = options,
+    .run = check,
+};

@@ -1,0 +1,18 @@
+/*
+ * What the daemon's configuration says of its data directory.  The one place where a tool knows a
+ * room of the daemon's: its own reader of that file, so that both understand it alike.
+ */
+#ifndef TALLYD_TOOLS_CONFIGURATION_H
+#define TALLYD_TOOLS_CONFIGURATION_H
+
+#include <stddef.h>
+
+#define CONFIGURATION_ERROR_SIZE 1024
+
+/*
+ * The data_directory of the configuration FILE into DATA (SIZE bytes).  0; or -1 with what is wrong
+ * in ERROR (CONFIGURATION_ERROR_SIZE bytes) and errno (EACCES: it may not be read; 0: its text).
+ */
+int configuration_data(const char *file, char *data, size_t size, char *error);
+
+#endif
