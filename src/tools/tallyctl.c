@@ -2,6 +2,7 @@
 #include "command.h"
 
 static const struct command *const commands[] = {
+    &command_get,
     &command_journal_check,
     NULL,
 };
