@@ -18,7 +18,7 @@
 #include "table.h"
 
 #define REGION_MAGIC   UINT64_C(0x31646c796c6c6174) /* "tallyld1" */
-#define REGION_VERSION 3
+#define REGION_VERSION 4
 
 #define CACHE_LINE 64
 
@@ -107,6 +107,7 @@ struct region_header {
 	struct region_settings settings;
 	struct region_marks marks;
 	struct region_life life;
+	struct region_snapshots snapshots;
 };
 
 /*

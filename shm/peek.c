@@ -29,11 +29,7 @@ static void fence(void)
 
 static uint32_t processes(const struct region *region)
 {
-	uint32_t all = region->header->geometry.processes;
-	uint32_t used = atomic_load(&region->header->settings.processes);
-
-	/* Tests and repairs operate without a family. */
-	return used != 0 && used < all ? used : all;
+	return region->header->geometry.processes;
 }
 
 static uint32_t images_of(const struct operation_area *area)

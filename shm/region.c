@@ -365,6 +365,11 @@ struct region_life *region_life(struct region *region)
 	return &region->header->life;
 }
 
+struct region_snapshots *region_snapshots(struct region *region)
+{
+	return &region->header->snapshots;
+}
+
 bool region_poisoned(const struct region *region)
 {
 	return atomic_load(&region->header->poisoned) != 0;

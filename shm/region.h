@@ -108,6 +108,18 @@ struct region_life {
 };
 
 /*
+ * Snapshots of this run, of which there is one at a time, numbered from 1.  The master stores, but
+ * for `start`, which is the snapshotter's; whoever has asked for one reads.
+ */
+struct region_snapshots {
+	_Alignas(64) _Atomic uint64_t begun; /* the number of the newest */
+	_Atomic uint64_t ended;              /* of the newest that is over */
+	_Atomic uint64_t good;               /* of the newest that was written, 0: none */
+	_Atomic uint64_t start;              /* of that: its position, and its file's name */
+	_Atomic uint64_t took_us;            /* from the fork to the end, likewise */
+};
+
+/*
  * The newest seal of the journal.  A cell (shm/operation.h), guarded by the lock of stripe 0.
  */
 struct region_seal {
@@ -151,6 +163,7 @@ const struct region_geometry *region_geometry(const struct region *region);
 struct region_settings *region_settings(struct region *region);
 struct region_marks *region_marks(struct region *region);
 struct region_life *region_life(struct region *region);
+struct region_snapshots *region_snapshots(struct region *region);
 
 /* True once a repair has found the region inconsistent.  Only the master may go on then. */
 bool region_poisoned(const struct region *region);

@@ -62,6 +62,7 @@ static void reset_signals(void)
 	for (size_t i = 0; i < sizeof caught / sizeof *caught; i++)
 		signal(caught[i], SIG_DFL);
 	signal(SIGHUP, SIG_IGN);
+	signal(SIGUSR2, SIG_IGN);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGINT, SIG_IGN); /* a terminal's ^C is the master's to act on */
 	sigemptyset(&blocked);

@@ -55,12 +55,15 @@ struct master {
 	uint64_t snapshot_at;     /* position of the last snapshot */
 	uint64_t snapshot_asked;  /* of the one being written */
 	uint64_t snapshot_due_us; /* not before */
+	uint64_t snapshot_us;     /* when the one being written was begun */
+	bool snapshot_wanted;     /* somebody asked for one that is not begun yet */
 };
 
 static volatile sig_atomic_t stop_signals;
 static volatile sig_atomic_t quit_signal;
 static volatile sig_atomic_t reload_signal;
 static volatile sig_atomic_t reopen_signal;
+static volatile sig_atomic_t snapshot_signal;
 
 static void on_signal(int number)
 {
@@ -78,6 +81,9 @@ static void on_signal(int number)
 	case SIGUSR1:
 		reopen_signal = 1;
 		break;
+	case SIGUSR2:
+		snapshot_signal = 1;
+		break;
 	default:
 		break; /* SIGCHLD only ends the wait */
 	}
@@ -86,7 +92,7 @@ static void on_signal(int number)
 /* All of them stay blocked but while the loop waits. */
 static void catch_signals(sigset_t *waiting)
 {
-	static const int caught[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGCHLD};
+	static const int caught[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD};
 	struct sigaction action = {.sa_handler = on_signal};
 	sigset_t blocked;
 
@@ -245,6 +251,10 @@ static void act_on_signals(struct master *master)
 		family_signal(&master->family, ROLE_WORKER, SIGUSR1);
 		family_signal(&master->family, ROLE_JOURNAL, SIGUSR1);
 	}
+	if (snapshot_signal) {
+		snapshot_signal = 0;
+		master->snapshot_wanted = true;
+	}
 	/* Not before the first workers serve: a HUP during the start waits for them. */
 	if (reload_signal && master->phase == PHASE_RUNNING && !master->reload.active &&
 	    !master->reload.handing_over) {
@@ -284,7 +294,16 @@ static void log_death(const struct master *master, const struct child *child, in
 
 static void snapshot_ended(struct master *master, bool good)
 {
+	struct region_snapshots *told = region_snapshots(master->engine.region);
+	uint64_t number = atomic_load(&told->begun);
+
 	life_snapshot(&master->life, good);
+	if (good) {
+		atomic_store(&told->took_us, clock_monotonic_us() - master->snapshot_us);
+		atomic_store(&told->good, number);
+	}
+	/* Last: who waits for the end looks at the others then. */
+	atomic_store(&told->ended, number);
 	if (good)
 		master->snapshot_at = master->snapshot_asked;
 	else
@@ -379,19 +398,31 @@ static void rebuild(struct master *master)
 
 /* ---- Snapshots ---- */
 
+static bool snapshot_due(const struct master *master, uint64_t tail)
+{
+	uint64_t every = master->service.config->snapshot_every;
+
+	return every != 0 && tail - master->snapshot_at >= every &&
+	       clock_monotonic_us() >= master->snapshot_due_us;
+}
+
+/* One that was asked for begins after it was: what is being written already is not it. */
 static void snapshot_if_due(struct master *master)
 {
 	uint64_t tail = atomic_load(&region_marks(master->engine.region)->tail);
 
-	if (master->phase != PHASE_RUNNING || master->service.config->snapshot_every == 0 ||
-	    tail - master->snapshot_at < master->service.config->snapshot_every ||
-	    clock_monotonic_us() < master->snapshot_due_us ||
+	if (master->phase != PHASE_RUNNING ||
+	    !(master->snapshot_wanted || snapshot_due(master, tail)) ||
 	    family_count(&master->family, ROLE_SNAPSHOT) != 0)
 		return;
+	master->snapshot_wanted = false;
 	master->snapshot_asked = tail;
+	master->snapshot_us = clock_monotonic_us();
+	atomic_fetch_add(&region_snapshots(master->engine.region)->begun, 1);
 	if (family_snapshot(&master->family, master->service.config) < 0) {
-		log_error("cannot start a snapshotter: %s; trying again", strerror(errno));
-		master->snapshot_due_us = clock_after_us(SNAPSHOT_RETRY_S);
+		log_error("cannot start a snapshotter: %s; one that is due is tried again",
+		          strerror(errno));
+		snapshot_ended(master, false);
 	}
 }
 

@@ -63,6 +63,7 @@ int snapshotter_run(struct region *region, uint32_t slot, const char *path, cons
 		         " ids, %" PRIu64 " holds in %.3f s",
 		         snapshot.start, snapshot.accounts, snapshot.ids, snapshot.holds,
 		         (double)(clock_monotonic_us() - began) / 1e6);
+		atomic_store(&region_snapshots(region)->start, snapshot.start);
 		prune(region, path, journal, retention);
 		return 0;
 	case SNAPSHOT_POISONED:

@@ -116,6 +116,14 @@ static void json_holds(struct json_out *out, const struct found *found)
 	json_out_close(out, ']');
 }
 
+/* What may be taken now; floor NONE: whatever int64 holds. */
+static int64_t available(const struct account_slot *slot)
+{
+	__extension__ __int128 left = (__int128)slot->balance - slot->held - slot->floor;
+
+	return left > INT64_MAX ? INT64_MAX : left < INT64_MIN ? INT64_MIN : (int64_t)left;
+}
+
 static void tell_json(const struct session *session, const struct found *found)
 {
 	const struct account_slot *slot = &found->slot;
@@ -125,6 +133,10 @@ static void tell_json(const struct session *session, const struct found *found)
 	json_out_bytes(&out, "account", found->name, found->name_length);
 	json_out_signed(&out, "balance", slot->balance);
 	json_out_signed(&out, "held", slot->held);
+	if (slot->floor == FLOOR_NONE)
+		json_out_null(&out, "available");
+	else
+		json_out_signed(&out, "available", available(slot));
 	json_limit(&out, "floor", slot->floor, FLOOR_NONE);
 	json_limit(&out, "ceiling", slot->ceiling, CEILING_NONE);
 	json_out_text(&out, "frozen", frozen_word(slot->frozen));
@@ -199,6 +211,8 @@ static void tell(const struct session *session, const struct found *found)
 	putchar('\n');
 	tell_number("balance", slot->balance);
 	tell_number("held", slot->held);
+	if (slot->floor != FLOOR_NONE)
+		tell_number("available", available(slot));
 	tell_limit("floor", slot->floor, FLOOR_NONE);
 	tell_limit("ceiling", slot->ceiling, CEILING_NONE);
 	printf("%-10s %s\n", "frozen", frozen_word(slot->frozen));
@@ -247,12 +261,12 @@ static int get(const struct session *session, int operands, char **operand)
 	struct found found = {.name = operand[0], .name_length = strlen(operand[0])};
 	char error[COMMAND_MESSAGE_SIZE];
 	long pid;
-	int status = place_running(session, &pid);
 
 	(void)operands;
 	if (found.name_length == 0 || found.name_length > TABLE_NAME_MAX)
 		return command_misused(session, "an account's name has 1 to %d bytes",
 		                       TABLE_NAME_MAX);
+	int status = place_running(session, &pid);
 	if (status != COMMAND_DONE)
 		return status;
 	struct region *region = place_region(session->data, &status, error);

@@ -3,6 +3,7 @@
 
 static const struct command *const commands[] = {
     &command_get,
+    &command_snapshot,
     &command_journal_check,
     NULL,
 };
