@@ -108,6 +108,8 @@ struct region_header {
 	struct region_marks marks;
 	struct region_life life;
 	struct region_snapshots snapshots;
+	struct region_recovery recovery;
+	struct region_roster roster;
 };
 
 /*

@@ -370,6 +370,16 @@ struct region_snapshots *region_snapshots(struct region *region)
 	return &region->header->snapshots;
 }
 
+struct region_roster *region_roster(struct region *region)
+{
+	return &region->header->roster;
+}
+
+struct region_recovery *region_recovery(struct region *region)
+{
+	return &region->header->recovery;
+}
+
 bool region_poisoned(const struct region *region)
 {
 	return atomic_load(&region->header->poisoned) != 0;

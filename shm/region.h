@@ -107,6 +107,43 @@ struct region_life {
 	_Atomic uint64_t journal_looked_us; /* when the last three were read, since 1970 */
 };
 
+/* How far the daemon is. */
+enum region_phase { REGION_STARTING, REGION_SERVING, REGION_DRAINING, REGION_CLOSING };
+
+/* Who may be in a process slot, and how far he is. */
+enum region_member_role { MEMBER_NONE, MEMBER_WORKER, MEMBER_JOURNAL_WRITER, MEMBER_SNAPSHOTTER };
+enum region_member_state { MEMBER_STARTING, MEMBER_SERVING, MEMBER_LEAVING };
+
+struct region_member {
+	_Atomic uint32_t pid;    /* 0: nobody */
+	_Atomic uint32_t role;   /* enum region_member_role */
+	_Atomic uint32_t number; /* of a worker, for people: 1 and up */
+	_Atomic uint32_t state;  /* enum region_member_state */
+};
+
+#define REGION_TEXT_MAX 32 /* bytes of a version, its NUL included */
+
+/*
+ * The household, as the master sees it, for those who look at the region from outside.  Only the
+ * master stores.
+ */
+struct region_roster {
+	char version[REGION_TEXT_MAX]; /* of the daemon; set before the first fork */
+	_Atomic uint32_t phase;        /* enum region_phase */
+	_Atomic uint32_t workers;      /* that there should be */
+	struct region_member member[REGION_PROCESSES_MAX]; /* by process slot */
+};
+
+/* What recovery met at the start of this run.  Set before the first fork. */
+struct region_recovery {
+	uint64_t took_us;
+	uint64_t records;           /* replayed */
+	uint64_t snapshot;          /* the position of the one that was used, 0: none */
+	uint64_t snapshots_refused; /* damaged ones, passed over */
+	uint64_t ids_left_out;      /* of the snapshot: max_ids was too small */
+	uint64_t unclean;           /* 1: the run before did not end by itself */
+};
+
 /*
  * Snapshots of this run, of which there is one at a time, numbered from 1.  The master stores, but
  * for `start`, which is the snapshotter's; whoever has asked for one reads.
@@ -164,6 +201,8 @@ struct region_settings *region_settings(struct region *region);
 struct region_marks *region_marks(struct region *region);
 struct region_life *region_life(struct region *region);
 struct region_snapshots *region_snapshots(struct region *region);
+struct region_roster *region_roster(struct region *region);
+struct region_recovery *region_recovery(struct region *region);
 
 /* True once a repair has found the region inconsistent.  Only the master may go on then. */
 bool region_poisoned(const struct region *region);

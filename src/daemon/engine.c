@@ -48,6 +48,8 @@ static struct region *create(const struct config *config, const struct instance 
 		         errno == ENOSPC ? "; enlarge /dev/shm or lower max_accounts, max_ids, "
 		                           "max_holds and ring_size"
 		                         : "");
+	else
+		snprintf(region_roster(region)->version, REGION_TEXT_MAX, "%s", PACKAGE_VERSION);
 	return region;
 }
 
@@ -109,6 +111,14 @@ static int fill(struct engine *engine, struct store *store, const struct instanc
 	if (status != STORE_OK)
 		return status == STORE_CORRUPT ? 3 : 1;
 	report(&recovery, started_us);
+	*region_recovery(engine->region) = (struct region_recovery){
+	    .took_us = clock_monotonic_us() - started_us,
+	    .records = recovery.records,
+	    .snapshot = recovery.snapshot.start,
+	    .snapshots_refused = recovery.snapshots_refused,
+	    .ids_left_out = recovery.snapshot.ids_left_out,
+	    .unclean = !recovery.clean && recovery.epoch != 0,
+	};
 	engine->snapshot_start = recovery.snapshot.start;
 	return begin(engine->region, store, error, size);
 }

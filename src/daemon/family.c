@@ -322,6 +322,36 @@ void family_forget(struct family *family, uint32_t slot)
 	region_reset_slot(family->region, slot);
 }
 
+static enum region_member_state state_of(const struct child *child)
+{
+	if (child->leaving)
+		return MEMBER_LEAVING;
+	return child->role == ROLE_WORKER && !child->ready ? MEMBER_STARTING : MEMBER_SERVING;
+}
+
+static void put(_Atomic uint32_t *place, uint32_t value)
+{
+	atomic_store_explicit(place, value, memory_order_relaxed);
+}
+
+void family_tell(const struct family *family)
+{
+	static const enum region_member_role role[] = {[ROLE_NONE] = MEMBER_NONE,
+	                                               [ROLE_WORKER] = MEMBER_WORKER,
+	                                               [ROLE_JOURNAL] = MEMBER_JOURNAL_WRITER,
+	                                               [ROLE_SNAPSHOT] = MEMBER_SNAPSHOTTER};
+	struct region_roster *roster = region_roster(family->region);
+
+	for (uint32_t i = 0; i < REGION_PROCESSES_MAX; i++) {
+		const struct child *child = &family->child[i];
+		struct region_member *member = &roster->member[i];
+		put(&member->role, role[child->role]);
+		put(&member->number, child->number);
+		put(&member->state, state_of(child));
+		put(&member->pid, child->role != ROLE_NONE ? (uint32_t)child->pid : 0);
+	}
+}
+
 void family_name(const struct child *child, char *text, size_t size)
 {
 	switch (child->role) {

@@ -428,6 +428,21 @@ static void snapshot_if_due(struct master *master)
 
 /* ---- The loop ---- */
 
+/* For those who look at the region from outside. */
+static void tell_phase(struct master *master)
+{
+	static const enum region_phase told[] = {[PHASE_STARTING] = REGION_STARTING,
+	                                         [PHASE_RUNNING] = REGION_SERVING,
+	                                         [PHASE_DRAINING] = REGION_DRAINING,
+	                                         [PHASE_CLOSING] = REGION_CLOSING,
+	                                         [PHASE_DONE] = REGION_CLOSING};
+	struct region_roster *roster = region_roster(master->engine.region);
+
+	atomic_store(&roster->phase, told[master->phase]);
+	atomic_store(&roster->workers, master->service.workers);
+	family_tell(&master->family);
+}
+
 static void note_ready(struct master *master, struct child *child)
 {
 	char byte;
@@ -508,6 +523,7 @@ static void loop(struct master *master, const sigset_t *waiting)
 		snapshot_if_due(master);
 		watch_ids(&master->watch, master->engine.region);
 		life_look(&master->life);
+		tell_phase(master);
 		wait_for_news(master, waiting);
 	}
 }

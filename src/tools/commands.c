@@ -352,6 +352,17 @@ static const struct command *find(const struct command *const *table, int count,
 	return NULL;
 }
 
+static int no_command(const struct session *session, const struct command *const *table, int count,
+                      char **word)
+{
+	bool second = count > 1 && word[1][0] != '-';
+
+	command_misused(session, "\"%s%s%s\" is no command", word[0], second ? " " : "",
+	                second ? word[1] : "");
+	print_usage(stderr, table);
+	return COMMAND_USAGE;
+}
+
 static int help(const struct command *const *table, int count, char **word)
 {
 	const struct session session = {0};
@@ -362,10 +373,7 @@ static int help(const struct command *const *table, int count, char **word)
 	const struct command *command = find(table, count, word, &words);
 	if (command != NULL && words == count)
 		return help_command(stdout, command);
-	command_misused(&session, "\"%s%s%s\" is no command", word[0], count > 1 ? " " : "",
-	                count > 1 ? word[1] : "");
-	print_usage(stderr, table);
-	return COMMAND_USAGE;
+	return no_command(&session, table, count, word);
 }
 
 /* Where the data is, and the command itself. */
@@ -415,10 +423,8 @@ static int dispatch(struct session *session, const struct command *const *table,
 	session->command = argc > 0 ? find(table, argc, argv, &words) : NULL;
 	if (session->command == NULL) {
 		if (argc > 0)
-			command_misused(session, "\"%s%s%s\" is no command", argv[0],
-			                argc > 1 ? " " : "", argc > 1 ? argv[1] : "");
-		else
-			command_misused(session, "which command?");
+			return no_command(session, table, argc, argv);
+		command_misused(session, "which command?");
 		print_usage(stderr, table);
 		return COMMAND_USAGE;
 	}

@@ -1,12 +1,17 @@
 /* tallyctl(8): what an administrator asks of a daemon and of its data directory. */
 #include "command.h"
 
+/* One to a line. */
+/* clang-format off */
 static const struct command *const commands[] = {
+    &command_status,
+    &command_top,
     &command_get,
     &command_snapshot,
     &command_journal_check,
     NULL,
 };
+/* clang-format on */
 
 int main(int argc, char **argv)
 {
