@@ -207,7 +207,7 @@ SKIP: {
 	for my $command (['get', 'alice'], ['snapshot']) {
 		($status, $out, $err) = ctl_as_nobody(@here, @$command);
 		is($status, 4, "$command->[0] by somebody else");
-		like($err, qr{^tallyctl: \Q$data\E: Permission denied; do it as root, or as the daemon's user}, 'is told who may');
+		like($err, qr{^tallyctl: \Q$data\E: Permission denied; do it as root, or as whoever started tallyd}, 'is told who may');
 		is($out, '', 'and nothing more');
 	}
 }

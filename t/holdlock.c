@@ -3,6 +3,7 @@
  * killed, for the tests of tallyctl:
  *
  *     holdlock NAME ACCOUNT          with the lock alone
+ *     holdlock NAME ring:            with the ring's (no account has a colon at its end here)
  *     holdlock NAME ACCOUNT AMOUNT   after an event of AMOUNT has been committed, and before
  *                                    the account's slot is written
  *
@@ -48,6 +49,14 @@ static void map(const char *object)
 	}
 	region_enter(&region, region_geometry(&region)->processes - 1);
 	record_install(&region);
+}
+
+_Noreturn static void hold(void)
+{
+	puts("held");
+	fflush(stdout);
+	for (;;)
+		pause();
 }
 
 static struct account_slot *find(void)
@@ -106,6 +115,9 @@ int main(int argc, char **argv)
 	}
 	map(argv[1]);
 	name = argv[2];
+	if (strcmp(name, "ring:") == 0)
+		if (lock_acquire(&region, lock_ring(&region)))
+			hold();
 	/* The stripe first: no slot is looked for without its lock. */
 	uint64_t hash =
 	    XXH3_64bits_withSeed(name, strlen(name), region_geometry(&region)->hash_seed);
@@ -117,8 +129,5 @@ int main(int argc, char **argv)
 		return EXIT_FAILURE;
 	if (argc == 4)
 		commit(slot, strtoll(argv[3], NULL, 10));
-	puts("held");
-	fflush(stdout);
-	for (;;)
-		pause();
+	hold();
 }

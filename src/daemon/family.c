@@ -322,9 +322,9 @@ void family_forget(struct family *family, uint32_t slot)
 	region_reset_slot(family->region, slot);
 }
 
-static enum region_member_state state_of(const struct child *child)
+static enum region_member_state state_of(const struct child *child, bool draining)
 {
-	if (child->leaving)
+	if (child->leaving || (draining && child->role == ROLE_WORKER))
 		return MEMBER_LEAVING;
 	return child->role == ROLE_WORKER && !child->ready ? MEMBER_STARTING : MEMBER_SERVING;
 }
@@ -334,7 +334,7 @@ static void put(_Atomic uint32_t *place, uint32_t value)
 	atomic_store_explicit(place, value, memory_order_relaxed);
 }
 
-void family_tell(const struct family *family)
+void family_tell(const struct family *family, bool draining)
 {
 	static const enum region_member_role role[] = {[ROLE_NONE] = MEMBER_NONE,
 	                                               [ROLE_WORKER] = MEMBER_WORKER,
@@ -347,7 +347,7 @@ void family_tell(const struct family *family)
 		struct region_member *member = &roster->member[i];
 		put(&member->role, role[child->role]);
 		put(&member->number, child->number);
-		put(&member->state, state_of(child));
+		put(&member->state, state_of(child, draining));
 		put(&member->pid, child->role != ROLE_NONE ? (uint32_t)child->pid : 0);
 	}
 }

@@ -69,8 +69,8 @@ int family_find(const struct family *family, pid_t pid);
 /* The child in SLOT is gone. */
 void family_forget(struct family *family, uint32_t slot);
 
-/* Stores in the region who is there (struct region_roster). */
-void family_tell(const struct family *family);
+/* Stores in the region who is there (struct region_roster).  DRAINING: all workers are leaving. */
+void family_tell(const struct family *family, bool draining);
 
 /* "worker 3", "journal writer", "snapshotter" into TEXT. */
 void family_name(const struct child *child, char *text, size_t size);

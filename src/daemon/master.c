@@ -440,7 +440,7 @@ static void tell_phase(struct master *master)
 
 	atomic_store(&roster->phase, told[master->phase]);
 	atomic_store(&roster->workers, master->service.workers);
-	family_tell(&master->family);
+	family_tell(&master->family, master->phase > PHASE_RUNNING);
 }
 
 static void note_ready(struct master *master, struct child *child)

@@ -202,6 +202,8 @@ static int help_all(FILE *stream, const struct command *const *table)
 	print_usage(stream, table);
 	fputs("options of every command:\n", stream);
 	print_options(stream, common);
+	fputs("option instead of a command:\n", stream);
+	fprintf(stream, "  %-26s %s\n", "-V", "print the version");
 	print_statuses(stream);
 	fputs("See tallyctl(8).\n", stream);
 	return COMMAND_DONE;
@@ -290,7 +292,7 @@ static int complain(const struct session *session, int letter, char **argv)
 {
 	const char *word = argv[optind - 1];
 
-	if (letter == ':' && optopt < 256)
+	if (letter == ':' && strncmp(word, "--", 2) != 0)
 		return command_misused(session, "-%c: its argument is missing", optopt);
 	if (letter == ':')
 		return command_misused(session, "%s: its argument is missing", word);

@@ -13,7 +13,7 @@
 
 #define NAME_SIZE   64
 #define HOW_TO_NAME "name the data directory with -d DIR, or the configuration with -c FILE"
-#define WHO_MAY     "do it as root, or as the daemon's user"
+#define WHO_MAY     "do it as root, or as whoever started tallyd"
 
 /* ---- The data directory ---- */
 
