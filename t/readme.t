@@ -29,7 +29,8 @@ for my $line (split /\n/, $tour) {
 sub plain {
 	my ($text) = @_;
 	$text =~ s/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z/TIME/g;
-	$text =~ s/("lsn":"|before=)\d+/$1LSN/g;
+	$text =~ s/\d{4}-\d\d-\d\d \d\d:\d\d:\d\d/LOCAL TIME/g;
+	$text =~ s/("lsn":"|before=|^lsn +)\d+/$1LSN/mg;
 	$text =~ s/\n*\z/\n/;
 	return $text;
 }
@@ -43,6 +44,7 @@ for my $example (@examples) {
 	next if $example->{command} =~ /pkill/; # t/storm.t and t/restart.t do that
 	my $command = $example->{command} =~ s/127\.0\.0\.1:7070/$address/gr;
 	$command =~ s{\bbuild/}{$build/};
+	$command =~ s{-d var\b}{"-d '" . $tallyd->data_dir . "'"}e;
 	my $said = `$command 2>/dev/null`;
 	is(plain($said), plain($example->{output}), $example->{command});
 	$asked++;

@@ -101,7 +101,8 @@ void screen_tab(struct screen *screen, int column)
 void screen_line(struct screen *screen)
 {
 	append_text(screen, "\n");
-	screen->row++;
+	if (screen_left(screen) > 0)
+		screen->row++;
 	screen->column = 0;
 }
 

@@ -290,7 +290,8 @@ static void draw_foot(struct screen *screen, const struct top_page *page)
 {
 	if (!page->live)
 		return;
-	while (screen_left(screen) > FOOT)
+	/* A page without an end has no foot to be at. */
+	while (screen->rows != 0 && screen_left(screen) > FOOT)
 		screen_line(screen);
 	screen_put(screen, SCREEN_DIM, "q quit   space look now   every %g s", page->interval);
 	screen_line(screen);
