@@ -7,9 +7,11 @@
 #include "words.h"
 
 #define LABEL        13 /* columns of what a line is called */
-#define BAR          24
-#define PROBLEMS_MAX 4  /* that are shown at once */
-#define PEAK_WIDTH   12 /* columns of "  peak 12.3k" */
+#define BAR_NARROW   24
+#define BAR_WIDE     48
+#define WIDE         110 /* columns from which on bars are long */
+#define PROBLEMS_MAX 4   /* that are shown at once */
+#define PEAK_WIDTH   12  /* columns of "  peak 12.3k" */
 #define FOOT         1
 
 void top_remember(struct top_history *history, double rate)
@@ -176,7 +178,7 @@ static void draw_use(struct screen *screen, const char *what, const struct fact_
 	                                                        : SCREEN_GOOD;
 
 	label(screen, what);
-	screen_bar(screen, BAR, fraction, style);
+	screen_bar(screen, screen->columns < WIDE ? BAR_NARROW : BAR_WIDE, fraction, style);
 	screen_put(screen, SCREEN_PLAIN, " %3.0f %%  %s of %s", fraction * 100, used, limit);
 	screen_line(screen);
 }
