@@ -3,14 +3,46 @@
 #include <string.h>
 
 #include "../wire/reason.h"
+#include "console.h"
 #include "handlers.h"
 
 #define MEDIA_TYPE_MAX 128 /* bytes of a Content-Type that POST /echo gives back */
 
 /* --- GET / and GET /healthz --- */
 
-void handle_about(const struct call *call, struct answer *answer)
+static const struct reply_field by_accept = {"Vary", "Accept"};
+
+/* Is it a browser that asks?  Who names JSON and likes it as much gets that. */
+static bool wants_page(const struct call *call)
 {
+	struct http_span accept = call->request->field[HTTP_ACCEPT];
+	const char *value = call->bytes + accept.at;
+
+	return accept.length > 0 && http_accepts(value, accept.length, "text/html") >
+	                                http_accepts(value, accept.length, REPLY_JSON);
+}
+
+static void answer_console(const struct call *call, struct answer *answer)
+{
+	const struct reply_field fields[] = {by_accept,
+	                                     {"Content-Security-Policy", console_policy},
+	                                     {"X-Content-Type-Options", "nosniff"},
+	                                     {"Referrer-Policy", "no-referrer"},
+	                                     {"Cache-Control", "no-cache"},
+	                                     {NULL, NULL}};
+	const struct reply reply = {.status = 200,
+	                            .content_type = "text/html; charset=utf-8",
+	                            .body = console_page,
+	                            .body_length = console_length,
+	                            .fields = fields};
+
+	answer->status = 200;
+	reply_write(&answer->out, &call->frame, &reply);
+}
+
+static void answer_about(const struct call *call, struct answer *answer)
+{
+	const struct reply_field fields[] = {by_accept, {NULL, NULL}};
 	char bytes[512];
 	struct text body;
 	uint64_t started = call->settings->started_us;
@@ -31,7 +63,21 @@ void handle_about(const struct call *call, struct answer *answer)
 	text_literal(&body, ",\"ids_forgotten\":");
 	text_unsigned(&body, forgotten);
 	text_literal(&body, "}");
-	answer_json(call, answer, body.bytes, body.length);
+	answer->status = 200;
+	reply_write(&answer->out, &call->frame,
+	            &(struct reply){.status = 200,
+	                            .content_type = REPLY_JSON,
+	                            .body = body.bytes,
+	                            .body_length = body.length,
+	                            .fields = fields});
+}
+
+void handle_about(const struct call *call, struct answer *answer)
+{
+	if (wants_page(call))
+		answer_console(call, answer);
+	else
+		answer_about(call, answer);
 }
 
 static void answer_unwell(const struct call *call, struct answer *answer, const char *reason,

@@ -79,7 +79,7 @@ struct answer {
 
 typedef void handler(const struct call *call, struct answer *answer);
 
-handler handle_about;   /* GET / */
+handler handle_about;   /* GET /, for a browser the console */
 handler handle_health;  /* GET /healthz */
 handler handle_metrics; /* GET /metrics */
 handler handle_echo;    /* POST /echo */

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "array.h"
+#include "console.h"
 #include "cors.h"
 
 #define GET_ALLOW  "GET, HEAD, OPTIONS"
@@ -54,7 +55,7 @@ static const struct route routes[] = {
     {"/feed", GET_ALLOW, {GET(FEED, handle_feed)}, false},
     {"/metrics", GET_ALLOW, {GET(METRICS, handle_metrics, .measure = metrics_room)}, false},
     {"/healthz", GET_ALLOW, {GET(HEALTH, handle_health)}, false},
-    {"/", GET_ALLOW, {GET(ABOUT, handle_about)}, false},
+    {"/", GET_ALLOW, {GET(ABOUT, handle_about, .room = CONSOLE_MAX + HANDLER_ROOM)}, false},
     {"/echo", POST_ALLOW, {POST(ECHO, handle_echo, .returns_body = true)}, false},
     {"/fast", GET_ALLOW, {GET(FAST, handle_fast)}, true},
     {"/sleep", GET_ALLOW, {GET(SLEEP, handle_sleep)}, true},

@@ -1,0 +1,275 @@
+"use strict";
+(() => {
+	const EVERY = 1000;     // milliseconds between two looks at the metrics
+	const SAMPLES = 180;    // that a chart shows
+	const ROWS = 100;       // of the feed
+	const PARSED = 200;     // lines of one piece of the feed that are worth reading: the newest
+	const RETRY = 1000;     // milliseconds before a lost feed is asked for again
+
+	const at = id => document.getElementById(id);
+	const say = (id, text) => { at(id).textContent = text; };
+
+	// A number beyond 2^53 stays exact: it becomes a string before it is read.
+	const parse = text => JSON.parse(text.replace(/"(?:[^"\\]|\\.)*"|-?\d{16,}/g,
+		part => part[0] === '"' ? part : `"${part}"`));
+	const whole = value => value === null || value === undefined ? "none" : BigInt(value).toLocaleString("en");
+	const signed = value => (BigInt(value) > 0n ? "+" : "") + whole(value);
+	const few = value => value >= 100 ? Math.round(value).toLocaleString("en") : value.toFixed(value >= 10 ? 1 : 2).replace(/\.?0+$/, "");
+	const span = seconds => !isFinite(seconds) ? "–" : seconds >= 1 ? few(seconds) + " s"
+		: seconds >= 1e-3 ? few(seconds * 1e3) + " ms" : few(seconds * 1e6) + " µs";
+	const bytes = value => { let unit = 0; while (value >= 1024 && unit < 4) { value /= 1024; unit++; } return few(value) + " " + ["B", "KiB", "MiB", "GiB", "TiB"][unit]; };
+	const age = seconds => seconds < 120 ? Math.round(seconds) + " s" : seconds < 7200 ? Math.round(seconds / 60) + " min"
+		: seconds < 172800 ? Math.round(seconds / 3600) + " h" : Math.round(seconds / 86400) + " d";
+	const clock = time => new Date(time).toLocaleTimeString([], { hour12: false });
+
+	const moment = time => new Date(time).toLocaleString([], { hour12: false });
+
+	const element = (name, text, kind) => {
+		const made = document.createElement(name);
+		if (text !== undefined) made.textContent = text;
+		if (kind) made.className = kind;
+		return made;
+	};
+	const row = cells => { const made = element("tr"); made.append(...cells); return made; };
+	const money = value => element("td", signed(value), "number " + (BigInt(value) < 0n ? "minus" : "plus"));
+
+	// ---- metrics: the text format of Prometheus, read into a list of samples
+
+	const read = text => {
+		const samples = [];
+		for (const line of text.split("\n")) {
+			const found = /^([a-z_]+)(?:\{(.*)\})? (\S+)$/.exec(line);
+			if (!found) continue;
+			const labels = {};
+			for (const pair of (found[2] || "").matchAll(/([a-z_]+)="((?:[^"\\]|\\.)*)"/g)) labels[pair[1]] = pair[2];
+			samples.push({ name: found[1], labels, value: found[3] === "+Inf" ? Infinity : Number(found[3]) });
+		}
+		return {
+			all: name => samples.filter(sample => sample.name === name),
+			sum: (name, want = {}) => samples.reduce((sum, sample) => sample.name === name &&
+				Object.keys(want).every(key => sample.labels[key] === want[key]) ? sum + sample.value : sum, 0),
+		};
+	};
+
+	// The value below which SHARE of what came between two looks lies.
+	const quantile = (now, before, name, share) => {
+		const buckets = {};
+		for (const sample of now.all(name + "_bucket")) buckets[sample.labels.le] = (buckets[sample.labels.le] || 0) + sample.value;
+		for (const sample of before.all(name + "_bucket")) buckets[sample.labels.le] -= sample.value;
+		const edges = Object.keys(buckets).map(edge => [edge === "+Inf" ? Infinity : Number(edge), buckets[edge]]).sort((a, b) => a[0] - b[0]);
+		const total = edges.length ? edges[edges.length - 1][1] : 0;
+		let low = 0, below = 0;
+		for (const [edge, count] of edges) {
+			if (total > 0 && count >= share * total)
+				return isFinite(edge) ? low + (edge - low) * (share * total - below) / Math.max(1, count - below) : low;
+			low = edge; below = count;
+		}
+		return NaN;
+	};
+
+	// ---- charts
+
+	const chart = (id, lines, label) => {
+		const canvas = at(id), values = lines.map(() => []);
+		const draw = () => {
+			const scale = window.devicePixelRatio || 1, style = getComputedStyle(document.documentElement);
+			const width = canvas.clientWidth, height = canvas.clientHeight, pen = canvas.getContext("2d");
+			canvas.width = width * scale; canvas.height = height * scale;
+			pen.scale(scale, scale);
+			const most = Math.max(...values.flat().filter(isFinite), 0) * 1.15 || 1;
+			pen.font = "11px system-ui, sans-serif";
+			for (const part of [0, .5, 1]) {
+				const y = height - 6 - part * (height - 20);
+				pen.strokeStyle = style.getPropertyValue("--line");
+				pen.beginPath(); pen.moveTo(0, y); pen.lineTo(width, y); pen.stroke();
+				pen.fillStyle = style.getPropertyValue("--fine");
+				pen.fillText(label(most * part), 2, y - 3);
+			}
+			lines.forEach((colour, line) => {
+				pen.strokeStyle = style.getPropertyValue(colour); pen.lineWidth = 1.6;
+				pen.beginPath();
+				let drawn = false;
+				values[line].forEach((value, index) => {
+					const x = width - (values[line].length - 1 - index) * width / (SAMPLES - 1);
+					const y = height - 6 - value / most * (height - 20);
+					if (!isFinite(value)) drawn = false;
+					else if (drawn) pen.lineTo(x, y);
+					else { pen.moveTo(x, y); drawn = true; }
+				});
+				pen.stroke();
+			});
+		};
+		new ResizeObserver(draw).observe(canvas);
+		matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+		return (...more) => {
+			more.forEach((value, line) => { values[line].push(value); if (values[line].length > SAMPLES) values[line].shift(); });
+			draw();
+		};
+	};
+	const rates = chart("rates", ["--accent"], value => few(value));
+	const latencies = chart("latencies", ["--accent", "--second"], span);
+
+	// ---- what is shown of the metrics
+
+	const workers = (now, before, seconds) => {
+		const rows = [];
+		for (const sample of now.all("tallyd_worker_pid")) {
+			const who = { slot: sample.labels.slot };
+			const open = state => now.sum("tallyd_connections", state ? { ...who, state } : who);
+			const grown = name => now.sum(name, who) - before.sum(name, who);
+			const rate = before ? few(Math.max(0, grown("tallyd_worker_requests_total")) / seconds) : "–";
+			rows.push(row([element("td", who.slot), ...[sample.value, open(), open("idle"), open("streaming"), rate]
+				.map(value => element("td", String(value), "number"))]));
+		}
+		at("workers").tBodies[0].replaceChildren(...rows);
+		const roles = now.all("tallyd_respawns_total").filter(sample => sample.value > 0).map(sample => `${sample.labels.role} ${sample.value}`);
+		say("respawns", `Replaced after their death: ${roles.join(", ") || "nobody"}. Locks repaired: ${now.sum("tallyd_lock_recoveries_total")}.`);
+	};
+
+	const gauges = now => {
+		const ring = now.sum("tallyd_ring_bytes"), limit = now.sum("tallyd_ring_bytes_limit") || 1;
+		say("queue", few(now.sum("tallyd_queue_events")));
+		at("ring").value = ring / limit;
+		at("ring").title = `${bytes(ring)} of ${bytes(limit)}`;
+		say("drain", `drains ${few(now.sum("tallyd_drain_events_per_second"))} events/s`);
+		say("accounts", few(now.sum("tallyd_accounts")));
+		say("tables", `of ${few(now.sum("tallyd_accounts_limit"))}; open holds ${few(now.sum("tallyd_holds"))}, ids ${few(now.sum("tallyd_ids"))}`);
+		say("journal", bytes(now.sum("tallyd_journal_bytes")));
+		const snapshots = now.all("tallyd_snapshot_age_seconds");
+		say("snapshot", snapshots.length ? `snapshot ${age(snapshots[0].value)} old` : "no snapshot yet");
+	};
+
+	const changes = (now, before, seconds) => {
+		const grown = (name, want) => Math.max(0, now.sum(name, want) - before.sum(name, want));
+		const accepted = grown("tallyd_events_total", { outcome: "accepted" });
+		const other = ["refused", "rejected", "invalid"].map(outcome => grown("tallyd_events_total", { outcome }));
+		const commits = grown("tallyd_group_commit_events_count"), syncs = grown("tallyd_fdatasync_seconds_count");
+		const p50 = quantile(now, before, "tallyd_request_seconds", .5), p99 = quantile(now, before, "tallyd_request_seconds", .99);
+		say("rate", few(accepted / seconds));
+		say("refused", `${few(other[0] / seconds)} refused, ${few(other[1] / seconds)} rejected, ${few(other[2] / seconds)} invalid`);
+		say("p50", span(p50)); say("p99", span(p99));
+		say("group", commits ? few(grown("tallyd_group_commit_events_sum") / commits) : "–");
+		say("sync", syncs ? `fdatasync ${span(grown("tallyd_fdatasync_seconds_sum") / syncs)}` : "");
+		rates(accepted / seconds); latencies(p50, p99);
+	};
+
+	let before, then;
+	const look = async () => {
+		try {
+			const answer = await fetch("/metrics", { cache: "no-store" });
+			if (!answer.ok) throw new Error(answer.status);
+			const now = read(await answer.text()), time = performance.now();
+			gauges(now);
+			workers(now, before, (time - then) / 1000);
+			if (before) changes(now, before, (time - then) / 1000);
+			before = now; then = time;
+		} catch { before = undefined; }
+		try {
+			const answer = await fetch("/healthz", { cache: "no-store" });
+			const told = await answer.json();
+			say("health", answer.ok ? "taking updates" : `${told.reason}: ${told.detail}`);
+			at("health").className = "pill " + (answer.ok ? "good" : "bad");
+		} catch { say("health", "no answer"); at("health").className = "pill bad"; }
+		setTimeout(look, EVERY);
+	};
+
+	const about = async () => {
+		try {
+			const told = await (await fetch("/", { headers: { Accept: "application/json" }, cache: "no-store" })).json();
+			say("version", told.version);
+			say("about", `up ${age(told.uptime)}, ${told.workers} workers on ${location.host}`);
+		} catch { /* The next time will tell. */ }
+		setTimeout(about, 10 * EVERY);
+	};
+
+	// ---- an account
+
+	const fetched = async path => {
+		const answer = await fetch(path, { cache: "no-store" });
+		const told = parse(await answer.text());
+		if (!answer.ok) throw new Error(told.detail || told.reason || answer.status);
+		return told;
+	};
+	const table = (heads, rows) => {
+		const made = element("table"), head = element("thead"), body = element("tbody"), wide = element("div", undefined, "wide");
+		head.append(row(heads.map(([text, kind]) => element("th", text, kind))));
+		body.append(...rows); made.append(head, body); wide.append(made);
+		return wide;
+	};
+	const show = async name => {
+		const place = at("account"), path = "/accounts/" + encodeURIComponent(name);
+		try {
+			const [account, statement, holds] = await Promise.all([fetched(path), fetched(path + "/events?limit=25"), fetched(path + "/holds?limit=25")]);
+			const list = element("dl");
+			for (const [term, value] of [["Balance", whole(account.balance)], ["Held", whole(account.held)], ["Available", account.available === null ? "without limit" : whole(account.available)],
+				["Floor", whole(account.floor)], ["Ceiling", whole(account.ceiling)], ["Frozen", account.frozen], ["Version", whole(account.version)],
+				["Created", moment(account.created)], ["Changed", moment(account.updated)]])
+				list.append(element("dt", term), element("dd", value));
+			place.replaceChildren(element("h3", name), list, element("h3", "Open holds"),
+				holds.holds.length ? table([["Hold"], ["Amount", "number"], ["Expires"]], holds.holds.map(hold => row([element("td", hold.hold, "text"),
+					element("td", whole(hold.amount), "number"), element("td", moment(hold.expires))]))) : element("p", "none", "fine"),
+				element("h3", "Statement, newest first"),
+				table([["Time"], ["Amount", "number"], ["Balance", "number"], ["Held", "number"], ["Operation"], ["With"], ["Id, note"]],
+					statement.events.map(entry => row([element("td", moment(entry.time)), money(entry.amount), element("td", whole(entry.balance), "number"),
+						element("td", whole(entry.held), "number"), element("td", entry.type), element("td", entry.counterparty || "", "text"),
+						element("td", [entry.id, entry.note].filter(Boolean).join(" · "), "text")]))));
+		} catch (error) { place.replaceChildren(element("p", `${name}: ${error.message}`, "error")); }
+	};
+	at("lookup").addEventListener("submit", event => { event.preventDefault(); show(at("name").value); });
+
+	// ---- the feed
+
+	let reading, held = false, waiting = [], drawing = false;
+	const draw = () => {
+		drawing = false;
+		const rows = [];
+		for (const event of waiting.slice(-ROWS).reverse())
+			event.legs.forEach((leg, index) => rows.push(row([element("td", index ? "" : clock(event.time)), element("td", leg.account, "text"),
+				money(leg.amount), element("td", whole(leg.balance), "number"), element("td", index ? "" : event.type),
+				element("td", index ? "" : [event.id, event.note].filter(Boolean).join(" · "), "text")])));
+		waiting = [];
+		const body = at("feed").tBodies[0];
+		body.prepend(...rows);
+		while (body.rows.length > ROWS) body.deleteRow(-1);
+	};
+	const follow = async () => {
+		const abort = reading = new AbortController();
+		let last, rest = "";
+		while (!abort.signal.aborted) {
+			try {
+				const query = new URLSearchParams({ format: "ndjson" });
+				if (at("prefix").value) query.set("account", at("prefix").value);
+				if (last !== undefined) query.set("after", last);
+				const answer = await fetch("/feed?" + query, { cache: "no-store", signal: abort.signal });
+				if (!answer.ok) { last = undefined; throw new Error(answer.status); }
+				say("following", "following");
+				rest = "";
+				const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+				for (let part = await reader.read(); !part.done; part = await reader.read()) {
+					const lines = (rest + part.value).split("\n");
+					rest = lines.pop();
+					for (const line of lines.slice(-PARSED)) {
+						if (!line) continue;
+						const event = parse(line);
+						if (event.lsn) last = event.lsn;
+						if (event.legs && !held) waiting.push(event);
+					}
+					waiting = waiting.slice(-ROWS);
+					if (waiting.length && !drawing) { drawing = true; requestAnimationFrame(draw); }
+				}
+			} catch { /* Asked for again below. */ }
+			if (abort.signal.aborted) return;
+			say("following", "lost; trying again");
+			await new Promise(done => setTimeout(done, RETRY));
+		}
+	};
+	at("prefix").form.addEventListener("submit", event => event.preventDefault());
+	at("prefix").addEventListener("change", () => { reading.abort(); at("feed").tBodies[0].replaceChildren(); follow(); });
+	at("hold").addEventListener("click", () => {
+		held = !held;
+		at("hold").setAttribute("aria-pressed", String(held));
+		say("hold", held ? "Go on" : "Pause");
+	});
+
+	about(); look(); follow();
+})();
