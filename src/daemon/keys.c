@@ -25,7 +25,7 @@
 static const char *const level_words[] = {"error", "warning", "notice", "info", "debug", NULL};
 static const char *const format_words[] = {"text", "json", NULL};
 static const char *const sync_words[] = {"always", "interval", NULL};
-static const char *const protocol_words[] = {"http", NULL};
+static const char *const protocol_words[] = {"http", "redis", NULL};
 
 #define IN(type, member)  .offset = offsetof(type, member), .size = sizeof(((type *)0)->member)
 #define OF(member)        .name = #member, IN(struct config, member)

@@ -163,6 +163,7 @@ static const char *check_rules(const struct account *account, const struct recor
 	case RECORD_EVENT:
 	case RECORD_TRANSFER:
 	case RECORD_TRANSACTION:
+	case RECORD_DELETE:
 		break;
 	default:
 		return NULL;

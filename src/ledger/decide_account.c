@@ -41,16 +41,24 @@ static enum outcome drop(struct ledger *ledger, struct work *work)
 {
 	struct party *party = work->party[0];
 	struct record_writer writer;
+	int64_t amount;
 
 	/* What is held is above zero as long as a hold is open. */
-	if (party->now->balance != 0 || party->now->held != 0)
+	if (party->now->held != 0 || (party->now->balance != 0 && !work->request->empties))
 		return OUTCOME_ACCOUNT_IN_USE;
+	if (__builtin_sub_overflow(0, party->now->balance, &amount))
+		return OUTCOME_OVERFLOW;
+	enum outcome outcome = rule_move(party->now, amount, work->result);
+	if (outcome != OUTCOME_ACCEPTED)
+		return outcome;
 	struct account_slot *after = party_stage(ledger, party);
 	struct record_leg leg;
-	party_change(ledger, party, after, 0, 0, &leg);
+	party_change(ledger, party, after, amount, 0, &leg);
 	party_free(ledger, party, after);
 	note_begin(ledger, work, &writer, RECORD_DELETE, OUTCOME_ACCEPTED, 0);
 	record_add_leg(&writer, &party->name, &leg, NULL);
+	work->result->leg[0].amount = amount;
+	work->result->leg[0].balance = leg.balance;
 	work->result->leg[0].version = leg.version;
 	work->result->time_us = ledger->now_us;
 	note_end(ledger, work, &writer);

@@ -1,6 +1,7 @@
 /*
  * Events, transfers and transactions.  One whose amounts are all zero asks and changes nothing; of
- * any other, every leg is a change of its account, a leg of zero as well.
+ * any other, every leg is a change of its account, a leg of zero as well.  But for looks: see
+ * MATCH_SEEN.
  */
 #include "ledger_private.h"
 
@@ -13,20 +14,42 @@ static bool balanced(const struct work *work)
 	return sum == 0;
 }
 
+/* How many of WORK's legs, from the first on, are changes if any is. */
+static unsigned changes(const struct work *work)
+{
+	const struct request *request = work->request;
+
+	return work->parties - (request->match == MATCH_SEEN ? request->looks : 0);
+}
+
 static bool nothing(const struct work *work)
 {
-	for (unsigned i = 0; i < work->parties; i++)
-		if (work->amount[i] != 0)
+	bool bears = work->request->match == MATCH_SEEN;
+
+	for (unsigned i = 0; i < changes(work); i++)
+		if (work->amount[i] != 0 || (bears && !work->party[i]->exists))
 			return false;
 	return true;
+}
+
+static bool is_as_seen(const struct work *work, unsigned leg)
+{
+	const struct party *party = work->party[leg];
+
+	return work->request->seen[leg] == (party->exists ? party->newest : 0);
 }
 
 static enum outcome check(const struct ledger *ledger, const struct work *work, unsigned leg)
 {
 	const struct party *party = work->party[leg];
 	int64_t amount = work->amount[leg];
+	bool seen = work->request->match == MATCH_SEEN;
 
-	if (!party->exists && (amount == 0 || !ledger->auto_create))
+	if (seen && !is_as_seen(work, leg))
+		return OUTCOME_VERSION_MISMATCH;
+	if (leg >= changes(work))
+		return OUTCOME_ACCEPTED;
+	if (!party->exists && ((amount == 0 && !seen) || !ledger->auto_create))
 		return OUTCOME_UNKNOWN_ACCOUNT;
 	if (leg == 0 && !rule_matches(work->request, party))
 		return OUTCOME_VERSION_MISMATCH;
@@ -62,11 +85,11 @@ static enum outcome change(struct ledger *ledger, struct work *work)
 	struct result *result = work->result;
 	struct record_writer writer;
 
-	for (unsigned i = 0; i < work->parties; i++)
+	for (unsigned i = 0; i < changes(work); i++)
 		if ((after[i] = party_stage(ledger, work->party[i])) == NULL)
 			return OUTCOME_TABLE_FULL;
 	note_begin(ledger, work, &writer, note_type(work->request), OUTCOME_ACCEPTED, 0);
-	for (unsigned i = 0; i < work->parties; i++) {
+	for (unsigned i = 0; i < changes(work); i++) {
 		struct party *party = work->party[i];
 		const struct record_birth birth = {.floor = after[i]->floor,
 		                                   .ceiling = after[i]->ceiling};

@@ -65,7 +65,7 @@ enum request_kind {
 	REQUEST_TRANSACTION, /* 1 to LEGS_MAX legs, each account once */
 	REQUEST_CREATE,      /* POST /accounts: leg 0 names the account, `attributes` */
 	REQUEST_REPLACE,     /* PUT /accounts/NAME: likewise, made if it is not there */
-	REQUEST_DELETE,      /* leg 0 names it */
+	REQUEST_DELETE,      /* leg 0 names it; `empties` */
 	REQUEST_HOLD,    /* leg 0: the account, and in amount (> 0) what is reserved; hold, ttl */
 	REQUEST_CAPTURE, /* hold; amount in `capture`; leg 0, if there is one, names who gets it */
 	REQUEST_RELEASE, /* hold */
@@ -90,7 +90,7 @@ struct leg {
 	int64_t amount;
 };
 
-enum match { MATCH_NOTHING, MATCH_VERSION, MATCH_ANY };
+enum match { MATCH_NOTHING, MATCH_VERSION, MATCH_ANY, MATCH_SEEN };
 
 /*
  * One operation, valid in form: who reads it has checked lengths, ranges and characters.
@@ -100,9 +100,18 @@ struct request {
 	enum request_kind kind;
 	bool balanced;    /* REQUEST_TRANSACTION: refuse it unless the legs sum to zero */
 	bool has_capture; /* REQUEST_CAPTURE: an amount was given; else all that is held */
+	bool empties;     /* REQUEST_DELETE: whatever the balance is goes with the account */
 	uint8_t legs;
 	enum match match; /* If-Match, of operations on one account */
 	uint64_t version; /* MATCH_VERSION */
+	/*
+	 * MATCH_SEEN, of an event or a transaction without id: each leg's account is as it was when
+	 * its newest record was that at seen[] (borrowed), 0: there was none.  The last `looks` legs
+	 * are no changes: nothing but this is asked of them.  Of the others, one whose account is
+	 * not there makes it, whatever its amount.
+	 */
+	const uint64_t *seen;
+	uint8_t looks;
 	uint32_t ttl;     /* REQUEST_HOLD: seconds, 1 to HOLD_TTL_MAX */
 	int64_t capture;  /* REQUEST_CAPTURE: 0 or more */
 	struct attributes attributes;

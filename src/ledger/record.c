@@ -432,7 +432,7 @@ static bool changed_sound(const struct record_head *head, const struct record_le
 		return makes == ((head->flags & RECORD_CREATED) != 0) && leg->amount == 0 &&
 		       (!makes || leg->balance == 0);
 	case RECORD_DELETE:
-		return !makes && leg->amount == 0 && leg->balance == 0 && leg->held == 0;
+		return !makes && leg->balance == 0 && leg->held == 0;
 	case RECORD_CAPTURE:
 		return index == 0 ? !makes : leg->amount >= 0;
 	default:

@@ -12,7 +12,7 @@
 /* What a request means besides words. */
 struct meaning {
 	uint8_t kind, balanced, has_capture, legs;
-	uint8_t match, frozen, unused[2];
+	uint8_t match, frozen, empties, unused;
 	uint32_t ttl;
 	uint32_t note_length;
 	uint64_t version;
@@ -45,6 +45,7 @@ uint64_t remember_fingerprint(const struct ledger *ledger, const struct request 
 	                                .legs = (uint8_t)legs,
 	                                .match = (uint8_t)request->match,
 	                                .frozen = (uint8_t)request->attributes.frozen,
+	                                .empties = request->empties,
 	                                .ttl = request->ttl,
 	                                .note_length = request->note.length,
 	                                .version = request->version,

@@ -94,6 +94,7 @@ bool rule_matches(const struct request *request, const struct party *party)
 {
 	switch (request->match) {
 	case MATCH_NOTHING:
+	case MATCH_SEEN: /* of every leg: see decide_legs.c */
 		return true;
 	case MATCH_VERSION:
 		return party->exists && party->now->version == request->version;

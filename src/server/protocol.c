@@ -2,8 +2,9 @@
 
 #include "http_protocol.h"
 #include "protocol.h"
+#include "redis_protocol.h"
 
-static const struct protocol *const protocols[] = {&http_protocol};
+static const struct protocol *const protocols[] = {&http_protocol, &redis_protocol};
 
 const struct protocol *protocol_find(const char *name)
 {

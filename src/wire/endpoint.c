@@ -26,6 +26,7 @@ static const struct endpoint_name names[ENDPOINTS] = {
     [ENDPOINT_ECHO] = {"POST", "/echo"},
     [ENDPOINT_FAST] = {"GET", "/fast"},
     [ENDPOINT_SLEEP] = {"GET", "/sleep"},
+    [ENDPOINT_REDIS] = {"redis", "command"},
 };
 
 static const unsigned short statuses[] = {0,   200, 201, 202, 204, 304, 400, 401, 402, 403, 404,

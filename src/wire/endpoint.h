@@ -30,6 +30,7 @@ enum endpoint {
 	ENDPOINT_ECHO,
 	ENDPOINT_FAST,
 	ENDPOINT_SLEEP,
+	ENDPOINT_REDIS, /* a command of Redis' protocol */
 	ENDPOINTS
 };
 

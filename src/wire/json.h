@@ -108,4 +108,7 @@ bool json_id_valid(const char *id, size_t length);
  */
 bool json_account_name_valid(const char *name, size_t length);
 
+/* The same for notes: up to NOTE_MAX bytes. */
+bool json_note_valid(const char *note, size_t length);
+
 #endif

@@ -192,6 +192,11 @@ bool json_account_name_valid(const char *name, size_t length)
 	return length > 0 && length <= ACCOUNT_NAME_MAX && is_clean(name, length);
 }
 
+bool json_note_valid(const char *note, size_t length)
+{
+	return length <= NOTE_MAX && is_clean(note, length);
+}
+
 bool json_id_valid(const char *id, size_t length)
 {
 	const uint64_t ones = UINT64_C(0x0101010101010101);

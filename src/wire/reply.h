@@ -72,6 +72,9 @@ void reply_date(char date[REPLY_DATE_LENGTH], uint64_t unix_seconds);
  */
 void reply_time(struct text *out, uint64_t unix_us);
 
+/* What an operation is called in statements and feeds; EXPIRED: a release by the clock. */
+const char *reply_type(enum request_kind kind, bool expired);
+
 /*
  * Writes the status line and the fields up to and with the empty line; the caller
  * sends the reply->body_length bytes of body itself (none to a HEAD, and none with 204 and 304).

@@ -129,7 +129,7 @@ void reply_hold(struct text *out, const struct reply_frame *frame, const struct 
 	reply_shape(out, frame, 200, &body, NULL);
 }
 
-static const char *type_of(enum request_kind kind, bool expired)
+const char *reply_type(enum request_kind kind, bool expired)
 {
 	switch (kind) {
 	case REQUEST_EVENT:
@@ -160,7 +160,7 @@ void reply_entry_object(struct text *out, const struct entry *entry)
 	text_literal(out, "\",\"time\":");
 	quoted_time(out, entry->time_us);
 	text_literal(out, ",\"type\":\"");
-	text_string(out, type_of(entry->kind, entry->expired));
+	text_string(out, reply_type(entry->kind, entry->expired));
 	reply_number(out, "\",\"amount\":", entry->amount);
 	reply_number(out, ",\"balance\":", entry->balance);
 	reply_number(out, ",\"held\":", entry->held);
@@ -201,7 +201,7 @@ void reply_change_object(struct text *out, const struct change *change)
 	text_literal(out, "\",\"time\":");
 	quoted_time(out, change->time_us);
 	text_literal(out, ",\"type\":\"");
-	text_string(out, type_of(change->kind, change->expired));
+	text_string(out, reply_type(change->kind, change->expired));
 	text_literal(out, "\"");
 	if (change->id.length > 0)
 		reply_words(out, ",\"id\":", &change->id);
