@@ -32,7 +32,7 @@ sub provoke {
 sub test_log {
 	provoke();
 	my @lines;
-	ok(wait_until { @lines = objects($tallyd->log_text); grep { ($_->{message} || '') =~ /^refused: malformed HTTP/ } @lines },
+	ok(wait_until { @lines = objects($tallyd->log_text); grep { ($_->{message} || '') =~ /^refused: malformed requests/ } @lines },
 		'a worker writes JSON');
 	is_deeply([grep { $_->{broken} || join(' ', sort keys %$_) ne 'level message pid role time' || $_->{time} !~ $TIME } @lines], [],
 		'every line is an object with the same keys');
@@ -57,7 +57,7 @@ sub test_reload {
 	my $mark = reload(log_format => 'text', access_log => $access);
 	like(substr($tallyd->log_text, $mark), qr/^20\S+Z tallyd\[\d+\] master notice: reloaded: 2 workers$/m, 'a reload makes it text');
 	provoke();
-	ok(wait_until { substr($tallyd->log_text, $mark) =~ /^20\S+Z tallyd\[\d+\] worker \d info: refused: malformed HTTP/m }, 'in new workers, too');
+	ok(wait_until { substr($tallyd->log_text, $mark) =~ /^20\S+Z tallyd\[\d+\] worker \d info: refused: malformed requests/m }, 'in new workers, too');
 	ok(wait_until { -e $access && slurp($access) =~ m{"GET /\\xFF\\x22\\x5C HTTP/1.1" 400 } }, 'and in the access log');
 	my $old;
 	wait_until { ($old) = $tallyd->children('journal') };

@@ -274,7 +274,7 @@ subtest 'what a reload changes' => sub {
 		'log_level = info, and another log');
 	ok(renewed($tallyd, 1, @old), '... for a new worker');
 	is($malformed->(), '', 'nothing goes to the old log');
-	ok((wait_until { slurp($log) =~ /worker 1 info: refused: malformed HTTP/ } PROMPTLY),
+	ok((wait_until { slurp($log) =~ /worker 1 info: refused: malformed requests/ } PROMPTLY),
 		'the worker writes to the new one');
 	ok((wait_until {
 		my ($journal) = $tallyd->children('journal');

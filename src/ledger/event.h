@@ -105,15 +105,15 @@ struct request {
 	enum match match; /* If-Match, of operations on one account */
 	uint64_t version; /* MATCH_VERSION */
 	/*
-	 * MATCH_SEEN, of an event or a transaction without id: each leg's account is as it was when
-	 * its newest record was that at seen[] (borrowed), 0: there was none.  The last `looks` legs
-	 * are no changes: nothing but this is asked of them.  Of the others, one whose account is
-	 * not there makes it, whatever its amount.
+	 * MATCH_SEEN, of an event (by more than nothing) or a transaction without id: each leg's
+	 * account is as it was when its newest record was that at seen[] (borrowed), 0: there was
+	 * none.  The last `looks` legs are no changes: nothing but this is asked of them.  Of the
+	 * others, one whose account is not there makes it, whatever its amount.
 	 */
 	const uint64_t *seen;
 	uint8_t looks;
-	uint32_t ttl;     /* REQUEST_HOLD: seconds, 1 to HOLD_TTL_MAX */
-	int64_t capture;  /* REQUEST_CAPTURE: 0 or more */
+	uint32_t ttl;    /* REQUEST_HOLD: seconds, 1 to HOLD_TTL_MAX */
+	int64_t capture; /* REQUEST_CAPTURE: 0 or more */
 	struct attributes attributes;
 	struct words id;   /* the client's, 1 to ID_MAX; length 0: none */
 	struct words note; /* up to NOTE_MAX */

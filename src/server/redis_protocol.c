@@ -80,29 +80,80 @@ static void answer_member(struct connection *connection, const struct group *gro
 	count_member(connection, group, index, status);
 }
 
-/* Applies what has been gathered, and answers it in order.  Due before anything else is answered.
- */
-static void answer_group(struct connection *connection)
+/* The answers to the first COUNT members of the group. */
+static void answer_members(struct connection *connection, size_t count, struct text *out)
 {
-	struct group *group = connection->worker->group;
-	struct text out;
+	const struct group *group = connection->worker->group;
 	uint64_t lsn = 0;
 
-	if (group->count == 0)
-		return;
-	/* It was reserved. */
-	if (connection_room(connection, group->room, &out) == CONNECTION_ROOM &&
-	    group_apply(connection->worker, group, false) > 0) {
-		for (size_t i = 0; i < group->count; i++) {
-			const struct result *result = &group->results[i];
-			answer_member(connection, group, i, &out);
-			if (result_verdict(result) != VERDICT_REJECTED && result->lsn > lsn)
-				lsn = result->lsn;
-		}
-		connection_answers(connection, &out, lsn, (uint32_t)group->count,
-		                   group->members[group->count - 1].began);
+	for (size_t i = 0; i < count; i++) {
+		const struct result *result = &group->results[i];
+		answer_member(connection, group, i, out);
+		if (result_verdict(result) != VERDICT_REJECTED && result->lsn > lsn)
+			lsn = result->lsn;
+	}
+	if (count > 0)
+		connection_answers(connection, out, lsn, (uint32_t)count,
+		                   group->members[count - 1].began);
+}
+
+/* The first COUNT members have been answered: the others are the group. */
+static void drop_members(struct group *group, size_t count)
+{
+	group->count -= count;
+	memmove(group->requests, group->requests + count,
+	        group->count * sizeof(group->requests[0]));
+	memmove(group->members, group->members + count, group->count * sizeof(group->members[0]));
+}
+
+bool redis_has_to_wait(struct connection *connection)
+{
+	struct redis_session *session = session_of(connection);
+	double now = connection->worker->now;
+	bool answers = connection->out != NULL && queue_unsent(connection->out) > 0;
+
+	if (!answers && !session->pipelined)
+		return false;
+	if (session->waits_since <= 0)
+		session->waits_since = now;
+	return now - session->waits_since < REDIS_WAIT_MAX;
+}
+
+/*
+ * Applies what has been gathered, and answers it in order.  Due before anything else is answered.
+ * Where the queue is full and the client may wait, it is false, and what was not answered is to be
+ * read again, from session->rewind on.
+ */
+static bool answer_group(struct connection *connection)
+{
+	struct redis_session *session = session_of(connection);
+	struct worker *worker = connection->worker;
+	struct group *group = worker->group;
+	struct text out;
+	bool all = true;
+
+	/* Room for all was reserved. */
+	if (group->count > 0 && connection_room(connection, group->room, &out) == CONNECTION_ROOM) {
+		size_t done = group_apply(worker, group, true);
+		if (!worker_stops(worker))
+			answer_members(connection, done, &out);
+		drop_members(group, done);
+		all = group->count == 0 || worker_stops(worker);
+	}
+	if (!all && redis_has_to_wait(connection)) {
+		connection_pause(connection, REDIS_WAIT);
+		session->rewinds = true;
+		session->rewind = (uint32_t)group->members[0].length;
+		session->began = group->members[0].began;
+	} else if (!all) {
+		/* It is others who fill it. */
+		if (connection_room(connection, group->room, &out) == CONNECTION_ROOM &&
+		    group_apply(worker, group, false) > 0)
+			answer_members(connection, group->count, &out);
+		all = true;
 	}
 	group->count = group->room = 0;
+	return all;
 }
 
 /* Room for the answers to the group so far and one more. */
@@ -144,7 +195,8 @@ static enum step refuse(struct connection *connection, const char *reason, enum 
 	struct answer answer = {.status = 400, .refusal = class};
 	char memory[REDIS_ERROR_MAX], message[REDIS_ERROR_MAX];
 
-	answer_group(connection);
+	if (!answer_group(connection))
+		return STEP_WAIT;
 	snprintf(message, sizeof(message), "ERR %s", reason);
 	text_init(&answer.out, memory, sizeof(memory));
 	resp_error(&answer.out, message);
@@ -183,8 +235,9 @@ static void answer_unknown(struct redis_call *call, struct answer *answer)
 	text_literal(&text, "', with args beginning with: ");
 	size_t start = text.length;
 	for (unsigned i = 1; i < call->given->count && text.length - start < 128; i++) {
+		size_t left = 128 - (text.length - start);
 		text_literal(&text, "'");
-		redis_show(&text, redis_word(call, i), 128 - (text.length - start));
+		redis_show(&text, redis_word(call, i), left);
 		text_literal(&text, "' ");
 	}
 	message[text.length] = '\0';
@@ -230,7 +283,7 @@ static void carry_out(struct redis_call *call, struct answer *answer)
 	if (result.outcome == OUTCOME_VERSION_MISMATCH)
 		redis_error(answer, "TRYAGAIN others were always faster; nothing was applied");
 	else
-		redis_decided(answer, &result);
+		redis_decided(call, answer, &result);
 }
 
 static void run(struct redis_call *call, struct answer *answer)
@@ -246,6 +299,7 @@ static void run(struct redis_call *call, struct answer *answer)
 	} else if (call->command->flags & REDIS_PLANS) {
 		carry_out(call, answer);
 	} else {
+		plan_begin(call->plan, call->connection->worker->server->ledger);
 		call->command->handle(call, answer);
 	}
 }
@@ -276,7 +330,8 @@ static enum step answer_alone(struct redis_call *call)
 	struct answer answer = {.lsn = session->lsn};
 	char line[LINE_MAX];
 
-	answer_group(connection);
+	if (!answer_group(connection))
+		return STEP_WAIT;
 	switch (connection_room(connection, room, &answer.out)) {
 	case CONNECTION_ROOM_LATER:
 		return STEP_WAIT;
@@ -295,7 +350,8 @@ static enum step answer_alone(struct redis_call *call)
 	return call->quit ? STEP_END : STEP_NEXT;
 }
 
-static enum step join(struct connection *connection, const struct request *request)
+/* AT: where its command begins. */
+static enum step join(struct connection *connection, const struct request *request, size_t at)
 {
 	struct group *group = connection->worker->group;
 
@@ -309,13 +365,23 @@ static enum step join(struct connection *connection, const struct request *reque
 	}
 	group->requests[group->count] = *request;
 	group->members[group->count].began = session_of(connection)->began;
+	group->members[group->count].length = at;
 	group->room += INCREMENT_ROOM;
-	if (++group->count == GROUP_MAX)
-		answer_group(connection);
+	if (++group->count == GROUP_MAX && !answer_group(connection))
+		return STEP_WAIT;
 	return STEP_NEXT;
 }
 
-static enum step serve(struct connection *connection, const struct resp_command *given)
+/*
+ * A browser can be made to send a request of HTTP here, whose body would be taken for commands (as
+ * a line each): what it begins with is no command, and ends the connection.
+ */
+static bool is_http(struct words name)
+{
+	return redis_is(name, "POST") || redis_is(name, "HOST:");
+}
+
+static enum step serve(struct connection *connection, const struct resp_command *given, size_t at)
 {
 	struct redis_session *session = session_of(connection);
 	struct plan plan;
@@ -326,8 +392,11 @@ static enum step serve(struct connection *connection, const struct resp_command 
 	                          .given = given,
 	                          .plan = &plan};
 
+	if (!call.command && is_http(given->argument[0]))
+		return refuse(connection, "Protocol error: this is no listener of HTTP",
+		              REFUSAL_MALFORMED);
 	if (call.command && has_arity(&call) && joins(&call, &request))
-		return join(connection, &request);
+		return join(connection, &request, at);
 	enum step step = answer_alone(&call);
 	if (step == STEP_END && call.quit)
 		connection_close(connection, true);
@@ -339,6 +408,7 @@ static void begin_next(struct redis_session *session)
 	session->began = 0;
 	session->cursor = session->lsn = 0;
 	session->resumed = false;
+	session->waits_since = 0;
 }
 
 /* More of a command is to come. */
@@ -355,38 +425,54 @@ static void end_if_draining(struct connection *connection, bool more)
 		connection_close(connection, true);
 }
 
-static size_t arrived(struct connection *connection, char *bytes, size_t *length)
+/* One command, or what is there of it, at *AT, which then is behind it.  False: no more just now.
+ */
+static bool take_one(struct connection *connection, char *bytes, size_t length, size_t *at)
 {
 	struct redis_session *session = session_of(connection);
 	struct resp_command given;
 	char reason[RESP_REASON_MAX];
-	bool answered = false;
+	enum step step = STEP_NEXT;
+
+	if (session->began <= 0)
+		session->began = connection->worker->now;
+	switch (resp_read(bytes + *at, length - *at, &given, reason)) {
+	case RESP_MORE:
+		wait_for_more(connection);
+		return false;
+	case RESP_REFUSED:
+		given.length = length - *at;
+		step = refuse(connection, reason, REFUSAL_MALFORMED);
+		break;
+	case RESP_DONE:
+		connection_expect_nothing(connection);
+		session->pipelined |= *at + given.length < length;
+		if (given.count > 0)
+			step = serve(connection, &given, *at);
+		break;
+	}
+	if (step == STEP_WAIT)
+		return false;
+	*at = step == STEP_END ? length : *at + given.length;
+	begin_next(session);
+	return step == STEP_NEXT;
+}
+
+static size_t arrived(struct connection *connection, char *bytes, size_t *length)
+{
+	struct redis_session *session = session_of(connection);
 	size_t at = 0;
 
-	while (at < *length && connection_may_go_on(connection)) {
-		if (session->began <= 0)
-			session->began = connection->worker->now;
-		enum resp_progress progress = resp_read(bytes + at, *length - at, &given, reason);
-		if (progress == RESP_MORE) {
-			wait_for_more(connection);
+	session->rewinds = false;
+	while (at < *length && connection_may_go_on(connection))
+		if (!take_one(connection, bytes, *length, &at))
 			break;
-		}
-		if (progress == RESP_REFUSED) {
-			refuse(connection, reason, REFUSAL_MALFORMED);
-			return *length;
-		}
-		connection_expect_nothing(connection);
-		enum step step = given.count > 0 ? serve(connection, &given) : STEP_NEXT;
-		if (step == STEP_WAIT)
-			break;
-		answered = true;
-		at += given.length;
-		begin_next(session);
-		if (step == STEP_END)
-			return *length;
-	}
-	answer_group(connection);
-	if (answered)
+	if (!session->rewinds)
+		answer_group(connection);
+	if (session->rewinds)
+		at = session->rewind;
+	session->pipelined = at < *length;
+	if (!session->rewinds && at > 0)
 		end_if_draining(connection, at < *length);
 	return at;
 }

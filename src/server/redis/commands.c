@@ -193,10 +193,14 @@ void redis_refused(struct text *out, const struct result *result)
 	resp_error(out, message);
 }
 
-void redis_decided(struct answer *answer, const struct result *result)
+void redis_decided(struct redis_call *call, struct answer *answer, const struct result *result)
 {
 	if (result->outcome == OUTCOME_POISONED) {
 		answer->poisoned = true;
+		return;
+	}
+	if (result->outcome == OUTCOME_QUEUE_FULL && redis_has_to_wait(call->connection)) {
+		call->later = true;
 		return;
 	}
 	answer->verdict = result_verdict(result);

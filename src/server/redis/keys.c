@@ -226,11 +226,17 @@ void redis_del(struct redis_call *call, struct answer *answer)
 		count += result.outcome == OUTCOME_ACCEPTED;
 		if (result.outcome == OUTCOME_ACCEPTED || result.outcome == OUTCOME_UNKNOWN_ACCOUNT)
 			continue;
-		redis_decided(answer, &result);
+		redis_decided(call, answer, &result);
+		if (call->later && count > 0) {
+			/* Some are gone already: it cannot be done as a whole once more. */
+			call->later = false;
+			answer->status = reason_of(result.outcome)->status;
+			redis_refused(&answer->out, &result);
+		}
 		break;
 	}
 	answer->posted |= count > 0;
 	note_verdicts(worker, VERDICT_ACCEPTED, (uint64_t)count);
-	if (answer->status < 400 && !answer->poisoned)
+	if (answer->status < 400 && !answer->poisoned && !call->later)
 		resp_integer(&answer->out, count);
 }

@@ -52,6 +52,15 @@ void plan_set(struct plan_account *account, int64_t balance)
 	account->exists = true;
 }
 
+unsigned plan_births(const struct plan *plan)
+{
+	unsigned births = 0;
+
+	for (unsigned i = 0; i < plan->count; i++)
+		births += plan->account[i].exists && !plan->account[i].existed;
+	return births;
+}
+
 static bool is_changed(const struct plan_account *account)
 {
 	return account->exists != account->existed || account->balance != account->before;
@@ -91,7 +100,8 @@ void plan_apply(struct plan *plan, uint64_t now_us, struct result *result, bool 
 	/* One account that was only looked at was seen at one moment by itself. */
 	if (!*changed && plan->count <= 1)
 		return;
-	if (plan->count == 1)
+	/* An event is about an amount. */
+	if (plan->count == 1 && request.leg[0].amount != 0)
 		request.kind = REQUEST_EVENT;
 	ledger_apply(plan->ledger, &request, now_us, result);
 }

@@ -41,6 +41,9 @@ struct plan_account *plan_look(struct plan *plan, struct words name);
 /* ACCOUNT is to have BALANCE; it is made if it does not exist. */
 void plan_set(struct plan_account *account, int64_t balance);
 
+/* How many accounts it makes. */
+unsigned plan_births(const struct plan *plan);
+
 /*
  * Applies what is planned, at NOW_US.  OUTCOME_ACCEPTED in *RESULT also if there was nothing to do;
  * *CHANGED says whether there was.  OUTCOME_VERSION_MISMATCH: others were faster, plan again.

@@ -1,6 +1,6 @@
 /*
- * Redis' protocol: what its rooms share.  redis_protocol.c reads commands and answers them, commands.c is
- * the table of them; each group of commands has a file of its own.
+ * Redis' protocol: what its rooms share.  redis_protocol.c reads commands and answers them,
+ * commands.c is the table of them; each group of commands has a file of its own.
  *
  * A key is an account, its value the balance.  Everything that reads or changes keys does so
  * through a plan (plan.h), so that it is the same alone and in MULTI; but for increments, which go
@@ -34,7 +34,11 @@ struct redis_session {
 	struct redis_transaction *transaction; /* NULL: nothing is watched, and no MULTI */
 	uint64_t cursor, lsn;                  /* of a command that pauses */
 	bool resumed;                          /* its pause is over */
-	uint8_t protocol;                      /* 2 or 3 */
+	bool pipelined;                        /* more than one command has come at once */
+	double waits_since;                    /* for room in the queue; 0: it does not */
+	bool rewinds;     /* commands from `rewind` on are to be read again: they wait for room */
+	uint32_t rewind;  /* bytes of what has arrived */
+	uint8_t protocol; /* 2 or 3 */
 	uint8_t name_length;
 	char name[REDIS_NAME_MAX];
 };
@@ -51,6 +55,7 @@ struct redis_call {
 	const struct resp_command *given; /* its name is argument 0 */
 	struct plan *plan;                /* of commands of keys */
 	bool quit;                        /* set: the connection ends with this answer */
+	bool later;                       /* set: it is to be tried again, from the beginning */
 };
 
 typedef void redis_handler(struct redis_call *call, struct answer *answer);
@@ -102,8 +107,20 @@ void redis_invalid(struct answer *answer, const char *reason, const char *detail
  */
 void redis_refused(struct text *out, const struct result *result);
 
-/* What RESULT means for the counters, the log and the connection. */
-void redis_decided(struct answer *answer, const struct result *result);
+/*
+ * The queue is full: may the client wait for room?  Who sends one command behind the other cannot
+ * react to each, and part of what fills the queue may be its own; who sends one alone is refused at
+ * once.
+ */
+bool redis_has_to_wait(struct connection *connection);
+#define REDIS_WAIT     0.002 /* seconds until it is tried again */
+#define REDIS_WAIT_MAX 1.0   /* seconds; then it is refused */
+
+/*
+ * What RESULT means for the counters, the log and the connection.  Where the queue was full and the
+ * client may wait, CALL is to be done later.
+ */
+void redis_decided(struct redis_call *call, struct answer *answer, const struct result *result);
 
 /* --- increments.c --- */
 

@@ -20,7 +20,7 @@ static bool read_cursor(struct words word, struct list_cursor *cursor)
 	uint64_t value = 0;
 
 	*cursor = (struct list_cursor){0};
-	if (word.length == 0 || word.length > TEXT_DECIMAL_MAX)
+	if (word.length > TEXT_DECIMAL_MAX)
 		return false;
 	for (uint32_t i = 0; i < word.length; i++) {
 		unsigned digit = (unsigned)(word.bytes[i] - '0');
@@ -124,5 +124,5 @@ void redis_dbsize(struct redis_call *call, struct answer *answer)
 	ledger_facts(worker->server->ledger, worker_time_us(worker), &facts);
 	/* Whoever is told of an account may rely on it. */
 	answer->lsn = facts.tail > 0 ? facts.tail - 1 : 0;
-	resp_integer(&answer->out, (int64_t)facts.accounts.used);
+	resp_integer(&answer->out, (int64_t)facts.accounts.used + plan_births(call->plan));
 }

@@ -106,7 +106,7 @@ static bool apply(struct redis_call *call, struct answer *answer, const struct r
 	struct worker *worker = call->connection->worker;
 
 	ledger_apply(worker->server->ledger, request, worker_time_us(worker), result);
-	redis_decided(answer, result);
+	redis_decided(call, answer, result);
 	return !answer->poisoned && result->outcome == OUTCOME_ACCEPTED;
 }
 
@@ -377,7 +377,7 @@ void tally_statement(struct redis_call *call, struct answer *answer)
 	answer->lsn = view.lsn;
 	if (outcome != OUTCOME_ACCEPTED) {
 		const struct result result = {.outcome = outcome, .lsn = view.lsn};
-		redis_decided(answer, &result);
+		redis_decided(call, answer, &result);
 		answer->verdict = VERDICT_NEUTRAL;
 		answer->posted = false;
 		return;

@@ -271,7 +271,7 @@ static void carry_out(struct redis_call *call, struct answer *answer)
 	if (result.outcome == OUTCOME_VERSION_MISMATCH)
 		redis_error(answer, "TRYAGAIN others were always faster; nothing was applied");
 	else
-		redis_decided(answer, &result);
+		redis_decided(call, answer, &result);
 }
 
 void redis_exec(struct redis_call *call, struct answer *answer)
@@ -284,5 +284,6 @@ void redis_exec(struct redis_call *call, struct answer *answer)
 		redis_error(answer, "EXECABORT Transaction discarded because of previous errors.");
 	else
 		carry_out(call, answer);
-	transaction_drop(call);
+	if (!call->later)
+		transaction_drop(call);
 }
