@@ -23,6 +23,10 @@ my @ROOMS = (
 			qr{^src/ledger/(?:event|facts|history|ledger|tail)\.h$}, qr{^src/wire/}, qr{^src/base/},
 			qr{^shm/counter\.h$},
 		] },
+	{ room => 'src/server/redis', knows => [
+			qr{^src/server/(?:connection|handlers|hold_id|note|walk)\.h$}, qr{^src/ledger/(?:event|facts|ledger)\.h$}, qr{^src/wire/},
+			qr{^src/base/}, qr{^shm/counter\.h$},
+		] },
 	{ room => 'src/daemon', knows => [qr{^shm/}, qr{^src/(?:base|ledger|wire|server)/}] },
 	{ room => 'src/tools',  knows => [qr{^shm/}, qr{^src/(?:base|ledger|wire)/}] },
 	{ room => 'src/tools/bench', knows => [qr{^shm/}, qr{^src/(?:base|ledger|wire)/}] },
@@ -30,6 +34,8 @@ my @ROOMS = (
 
 # Files that may know more than their room, and what.
 my @PERMITTED = (
+	# The door to that room.
+	{ file => qr{^src/server/redis_protocol\.c$}, what => qr{^src/server/redis/redis\.h$} },
 	# Both understand the configuration alike because one reader reads it.
 	{ file => qr{^src/tools/configuration\.c$}, what => qr{^src/daemon/config\.h$} },
 );

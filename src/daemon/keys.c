@@ -112,7 +112,7 @@ static const struct key config_table[] = {
 
 static const struct key listen_table[] = {
     {OF_LISTEN(protocol), .kind = KIND_CHOICE_TEXT, .choices = protocol_words, .fallback = "http",
-     .allowed = "http"},
+     .allowed = "http, redis"},
     {OF_LISTEN(allow_anonymous), .kind = KIND_FLAG, .fallback = "false", .allowed = "true, false"},
     {OF_LISTEN(backlog), .kind = KIND_COUNT, RANGE(1, 65535), .fallback = "511",
      .allowed = "1 to 65535"},
