@@ -243,6 +243,29 @@ struct region *region_create(const char *name, const struct region_geometry *geo
 	return NULL;
 }
 
+struct region *region_create_private(const struct region_geometry *geometry)
+{
+	struct shape shape;
+
+	if (!shape_region(geometry, &shape))
+		return NULL;
+	void *base = mmap(NULL, shape.size, PROT_READ | PROT_WRITE,
+	                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (base == MAP_FAILED)
+		return NULL;
+	struct region *region = calloc(1, sizeof *region);
+	if (region == NULL) {
+		munmap(base, shape.size);
+		return NULL;
+	}
+	if (fill(region, base, geometry, &shape) == 0)
+		return region;
+	int error = errno;
+	region_close(region);
+	errno = error;
+	return NULL;
+}
+
 static void count_accounts(const struct region *region, uint64_t used[USES])
 {
 	uint64_t slots = region_slots(region);

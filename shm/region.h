@@ -173,6 +173,12 @@ struct region_seal {
 struct region *region_create(const char *name, const struct region_geometry *geometry);
 
 /*
+ * The same in memory that no other process sees and that is taken as it is touched: for tools that
+ * replay a journal for themselves.  region_close frees it.
+ */
+struct region *region_create_private(const struct region_geometry *geometry);
+
+/*
  * After recovery, before the first fork: the journal goes on at START, in a segment that ends
  * at SEGMENT_END, and is preallocated up to SPACE (LSNs).  Counts what is in the tables.
  */

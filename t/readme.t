@@ -5,6 +5,7 @@
 use strict;
 use warnings;
 
+use File::Temp qw(tempdir);
 use FindBin;
 use lib "$FindBin::RealBin/lib";
 use Tallyd qw(slurp source_dir build_dir);
@@ -36,6 +37,8 @@ sub plain {
 }
 
 my $build = build_dir();
+$build = "$ENV{PWD}/$build" unless $build =~ m{^/};
+chdir tempdir(CLEANUP => 1) or die "cannot enter a directory of my own: $!";
 # With room in its journal, as the defaults have it: a load must not meet queue_full.
 my $tallyd = Tallyd->start(config => { ring_size => '8M', journal_segment => '16M' });
 my $address = $tallyd->address;
@@ -43,7 +46,7 @@ my $asked = 0;
 for my $example (@examples) {
 	next if $example->{command} =~ /pkill/; # t/storm.t and t/restart.t do that
 	my $command = $example->{command} =~ s/127\.0\.0\.1:7070/$address/gr;
-	$command =~ s{\bbuild/}{$build/};
+	$command =~ s{\bbuild/}{$build/}g;
 	$command =~ s{-d var\b}{"-d '" . $tallyd->data_dir . "'"}e;
 	my $said = `$command 2>/dev/null`;
 	is(plain($said), plain($example->{output}), $example->{command});

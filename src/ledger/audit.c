@@ -26,6 +26,7 @@ static enum store_status differs(const struct auditor *auditor, uint64_t lsn, co
 {
 	char place[PLACE_SIZE];
 
+	auditor->audit->bad = lsn;
 	store_locate(auditor->store, lsn, place, sizeof place);
 	snprintf(auditor->error, STORE_ERROR_SIZE, "%s: %s", place, why);
 	return STORE_CORRUPT;
@@ -135,9 +136,10 @@ static const char *take(struct auditor *auditor, const struct record_head *recor
 static enum store_status read_all(struct auditor *auditor, struct store_reader *reader)
 {
 	const struct record_head *record;
-	enum store_status status;
+	enum store_status status = STORE_OK;
 
-	while ((status = store_next(reader, &record)) == STORE_OK) {
+	while ((auditor->limits->end == 0 || store_reader_at(reader) < auditor->limits->end) &&
+	       (status = store_next(reader, &record)) == STORE_OK) {
 		const char *why = take(auditor, record);
 		if (why == audit_no_memory) {
 			errno = ENOMEM;
@@ -157,7 +159,7 @@ static enum store_status check_end(const struct auditor *auditor)
 	uint64_t witness = 0;
 	enum store_status status;
 
-	if (auditor->limits->running)
+	if (auditor->limits->running || auditor->limits->end != 0)
 		return STORE_OK;
 	status = store_torn(auditor->store, auditor->audit->end, &witness);
 	if (status == STORE_IO)
@@ -209,19 +211,28 @@ static enum store_status check(struct auditor *auditor)
 	return status;
 }
 
+enum store_status audit_store(struct store *store, const struct audit_limits *limits,
+                              struct audit *audit, char *error)
+{
+	struct auditor auditor = {
+	    .limits = limits, .store = store, .audit = audit, .error = error};
+
+	*audit = (struct audit){0};
+	return check(&auditor);
+}
+
 enum store_status audit_journal(const char *path, const struct audit_limits *limits,
                                 struct audit *audit, char *error)
 {
-	struct auditor auditor = {.limits = limits, .audit = audit, .error = error};
 	enum store_status status;
+	struct store *store = store_inspect(path, &status, error);
 
 	*audit = (struct audit){0};
-	auditor.store = store_inspect(path, &status, error);
-	if (auditor.store == NULL)
+	if (store == NULL)
 		return status;
-	status = check(&auditor);
+	status = audit_store(store, limits, audit, error);
 	int cause = errno;
-	store_close(auditor.store);
+	store_close(store);
 	errno = cause;
 	return status;
 }

@@ -15,6 +15,7 @@ struct audit_limits {
 	uint64_t max_ids;   /* so many of the newest ids cannot have been forgotten */
 	uint64_t window_us; /* for so long */
 	bool running;       /* a daemon may be writing: the journal's end is left alone */
+	uint64_t end;       /* nothing from here on is looked at; 0: all is */
 };
 
 struct audit {
@@ -27,6 +28,7 @@ struct audit {
 	uint64_t seals;
 	uint64_t first; /* position where reading began */
 	uint64_t end;   /* and where it ended */
+	uint64_t bad;   /* STORE_CORRUPT: the position of the first difference; 0: a file is wrong */
 	bool pruned;    /* the journal's beginning is gone: what follows was taken as it stands */
 };
 
@@ -37,5 +39,9 @@ struct audit {
  */
 enum store_status audit_journal(const char *path, const struct audit_limits *limits,
                                 struct audit *audit, char *error);
+
+/* The same of a store that is open. */
+enum store_status audit_store(struct store *store, const struct audit_limits *limits,
+                              struct audit *audit, char *error);
 
 #endif

@@ -19,6 +19,7 @@ struct context {
 	struct recovery *recovery;
 	struct seal *seal;
 	uint64_t from;            /* reading began here */
+	uint64_t before;          /* snapshots that start here or later are passed over */
 	uint64_t durable;         /* the greatest durable mark */
 	struct coverage coverage; /* of the snapshot */
 	char *error;
@@ -39,8 +40,19 @@ static enum store_status corrupt(struct context *context, uint64_t lsn, const ch
 
 	store_locate(context->store, lsn, place, sizeof place);
 	bool full = why == replay_table_full || why == replay_holds_full;
+	context->recovery->full = full;
+	context->recovery->bad = full ? 0 : lsn;
 	snprintf(context->error, STORE_ERROR_SIZE, "%s: %s%s", place, why, full ? "" : REPAIR_HINT);
 	return STORE_CORRUPT;
+}
+
+/* The same where no record is the matter: there is nothing up to which it would be good. */
+static enum store_status unfit(struct context *context, uint64_t lsn, const char *why)
+{
+	enum store_status status = corrupt(context, lsn, why);
+
+	context->recovery->bad = 0;
+	return status;
 }
 
 /* Newest first; a damaged one is passed over, which costs only a longer replay. */
@@ -48,7 +60,7 @@ static enum store_status load_snapshot(struct context *context, const char *path
 {
 	struct recovery *recovery = context->recovery;
 	enum snapshot_status status;
-	uint64_t start = UINT64_MAX;
+	uint64_t start = context->before;
 
 	while ((status = snapshot_find(path, start, &start)) == SNAPSHOT_OK) {
 		status = snapshot_load(context->region, path, start, store_key(context->store),
@@ -58,6 +70,7 @@ static enum store_status load_snapshot(struct context *context, const char *path
 		if (status == SNAPSHOT_FULL) {
 			snprintf(context->error, STORE_ERROR_SIZE, "%s: %s", path,
 			         recovery->snapshot.full);
+			recovery->full = true;
 			return STORE_CORRUPT;
 		}
 		memset(&recovery->snapshot, 0, sizeof recovery->snapshot);
@@ -85,9 +98,12 @@ static enum store_status check_seal(struct context *context, const struct record
 	/* Written late, it speaks of what lies before the seal at which reading began. */
 	if (link.to < context->from)
 		return STORE_OK;
-	if (!seal_knows(context->seal, &link))
-		return corrupt(context, record->lsn,
-		               "the journal before this seal is not what was sealed");
+	if (!seal_knows(context->seal, &link)) {
+		corrupt(context, record->lsn,
+		        "the journal before this seal is not what was sealed");
+		context->recovery->bad = known->to != 0 ? known->to : context->from;
+		return STORE_CORRUPT;
+	}
 	known->lsn = record->lsn;
 	known->to = body->to;
 	known->hash = body->hash;
@@ -168,8 +184,8 @@ static enum store_status judge_tail(struct context *context)
 	}
 	if (recovery->snapshot.start != 0 && (recovery->start <= recovery->snapshot.newest ||
 	                                      recovery->start < recovery->snapshot.start))
-		return corrupt(context, recovery->start,
-		               "the journal ends before what the snapshot holds");
+		return unfit(context, recovery->start,
+		             "the journal ends before what the snapshot holds");
 	return STORE_OK;
 }
 
@@ -200,14 +216,13 @@ static enum store_status check_start(struct context *context, uint64_t from)
 	uint64_t first = store_first(context->store);
 
 	if (from < first && context->recovery->snapshot.start != 0)
-		return corrupt(
-		    context, first,
-		    "the journal begins after what the newest good snapshot needs of it");
+		return unfit(context, first,
+		             "the journal begins after what the newest good snapshot needs of it");
 	if (from < first)
-		return corrupt(context, first,
-		               "the journal's beginning is gone and no good snapshot is there");
+		return unfit(context, first,
+		             "the journal's beginning is gone and no good snapshot is there");
 	if (from > store_space(context->store))
-		return corrupt(context, from, "the journal ends before the snapshot begins");
+		return unfit(context, from, "the journal ends before the snapshot begins");
 	return STORE_OK;
 }
 
@@ -223,16 +238,38 @@ static enum store_status rebuild(struct context *context, const char *snapshots)
 	return status == STORE_OK ? replay_from(context, from) : status;
 }
 
+static enum store_status read_only(struct context *context, const char *snapshots)
+{
+	memset(context->recovery, 0, sizeof *context->recovery);
+	enum store_status status = rebuild(context, snapshots);
+	int cause = errno;
+	coverage_free(&context->coverage);
+	errno = cause;
+	return status;
+}
+
+enum store_status recover_rehearse(struct store *store, const char *snapshots, uint64_t before,
+                                   struct region *region, struct recovery *recovery, char *error)
+{
+	struct context context = {.store = store,
+	                          .region = region,
+	                          .recovery = recovery,
+	                          .before = before,
+	                          .error = error};
+
+	return read_only(&context, snapshots);
+}
+
 enum store_status recover(struct store *store, const char *snapshots, struct region *region,
                           struct recovery *recovery, char *error)
 {
-	struct context context = {
-	    .store = store, .region = region, .recovery = recovery, .error = error};
-	enum store_status status;
+	struct context context = {.store = store,
+	                          .region = region,
+	                          .recovery = recovery,
+	                          .before = UINT64_MAX,
+	                          .error = error};
+	enum store_status status = read_only(&context, snapshots);
 
-	memset(recovery, 0, sizeof *recovery);
-	status = rebuild(&context, snapshots);
-	coverage_free(&context.coverage);
 	if (status != STORE_OK)
 		return status;
 	/* From here on all before the start counts as durable: what no mark vouches for is made so.

@@ -20,6 +20,9 @@ struct recovery {
 	uint32_t epoch;             /* of the last run, 0: none */
 	struct snapshot snapshot;   /* the one used; start 0: none */
 	unsigned snapshots_refused; /* damaged ones passed over */
+	uint64_t bad; /* STORE_CORRUPT: all before it is proven, by checksums and seals; 0: the
+	                 journal's records are not the matter */
+	bool full;    /* STORE_CORRUPT: nothing is, but one of REGION's tables is too small */
 };
 
 /*
@@ -30,5 +33,12 @@ struct recovery {
  */
 enum store_status recover(struct store *store, const char *snapshots, struct region *region,
                           struct recovery *recovery, char *error);
+
+/*
+ * The same without touching the disk or beginning the region: what would it come to?  Snapshots
+ * that start at BEFORE or later are passed over.  For tools; STORE may be for reading only.
+ */
+enum store_status recover_rehearse(struct store *store, const char *snapshots, uint64_t before,
+                                   struct region *region, struct recovery *recovery, char *error);
 
 #endif

@@ -152,14 +152,11 @@ static enum store_status load(struct store *store, char *error)
 	return STORE_OK;
 }
 
-static struct store *open_store(const char *path, bool inspect, enum store_status *status,
-                                char *error)
+static struct store *make(const char *path, bool inspect)
 {
 	struct store *store = calloc(1, sizeof *store);
 
-	*status = STORE_IO;
 	if (store == NULL || (store->path = strdup(path)) == NULL) {
-		snprintf(error, STORE_ERROR_SIZE, "%s: out of memory", path);
 		free(store);
 		return NULL;
 	}
@@ -167,6 +164,19 @@ static struct store *open_store(const char *path, bool inspect, enum store_statu
 	store->directory = -1;
 	store->current = -1;
 	pthread_mutex_init(&store->lock, NULL);
+	return store;
+}
+
+static struct store *open_store(const char *path, bool inspect, enum store_status *status,
+                                char *error)
+{
+	struct store *store = make(path, inspect);
+
+	*status = STORE_IO;
+	if (store == NULL) {
+		snprintf(error, STORE_ERROR_SIZE, "%s: out of memory", path);
+		return NULL;
+	}
 	*status = load(store, error);
 	if (*status == STORE_OK)
 		return store;
@@ -184,6 +194,26 @@ struct store *store_open(const char *path, enum store_status *status, char *erro
 struct store *store_inspect(const char *path, enum store_status *status, char *error)
 {
 	return open_store(path, true, status, error);
+}
+
+struct store *store_of(const char *path, const struct segment *segments, size_t count)
+{
+	struct store *store = make(path, true);
+
+	if (store == NULL)
+		return NULL;
+	store->directory = disk_open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY);
+	for (size_t i = 0; store->directory >= 0 && i < count; i++)
+		if (add(store, &segments[i]) != 0)
+			break;
+	if (store->directory >= 0 && store->count == count) {
+		store->key = count != 0 ? segments[0].key : 0;
+		return store;
+	}
+	int cause = errno;
+	store_close(store);
+	errno = cause;
+	return NULL;
 }
 
 void store_close(struct store *store)
@@ -251,6 +281,18 @@ uint64_t store_segment_end(const struct store *store, uint64_t lsn)
 	if (!store_find(store, lsn == 0 ? 0 : lsn - 1, &segment))
 		return store_space(store);
 	return segment.base + segment.size;
+}
+
+uint64_t store_segment_first(const struct store *store, uint64_t lsn)
+{
+	struct segment segment;
+
+	if (lsn < store_first(store))
+		return store_first(store);
+	if (store_find(store, lsn, &segment))
+		return segment.base + SEGMENT_HEAD;
+	return store->count == 0 ? SEGMENT_HEAD
+	                         : store->segment[store->count - 1].base + SEGMENT_HEAD;
 }
 
 void store_locate(const struct store *store, uint64_t lsn, char *text, size_t size)

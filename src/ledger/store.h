@@ -35,6 +35,13 @@ void store_close(struct store *store);
 /* The same for reading only: nothing is made, and a directory that is not there is STORE_IO. */
 struct store *store_inspect(const char *path, enum store_status *status, char *error);
 
+/*
+ * A store for reading only over COUNT segments of the directory PATH, which the caller has found
+ * whole and to follow one another: what is left of a damaged journal.  NULL with errno.
+ */
+struct segment;
+struct store *store_of(const char *path, const struct segment *segments, size_t count);
+
 /* No segment yet? */
 bool store_empty(const struct store *store);
 
@@ -47,6 +54,12 @@ uint64_t store_space(const struct store *store);
 
 /* The end of the segment that holds LSN. */
 uint64_t store_segment_end(const struct store *store, uint64_t lsn);
+
+/*
+ * The first record of the segment that holds LSN: a place to begin reading, for who looks for a
+ * record near a position that is perhaps none.  What lies outside is taken to the nearest one.
+ */
+uint64_t store_segment_first(const struct store *store, uint64_t lsn);
 
 /*
  * claim: become the one writer, with segments of SEGMENT_SIZE bytes from now on.  The
@@ -106,6 +119,14 @@ void store_reader_close(struct store_reader *reader);
  * STORE_CORRUPT: *WITNESS is that record's position.  STORE_IO with errno.
  */
 enum store_status store_torn(const struct store *store, uint64_t at, uint64_t *witness);
+
+/*
+ * The same verdict beside a writer that may have gone on since the reader gave STORE_END at AT.
+ * STORE_OK: it has, *NEXT is a reader that goes on there; STORE_END: that is the end, as far as it
+ * is written; else as above.
+ */
+enum store_status store_go_on(const struct store *store, uint64_t at, struct store_reader **next,
+                              uint64_t *witness);
 
 /*
  * Writes the bytes FROM .. TO once more, as they are read, and makes them durable: what a run that

@@ -237,6 +237,31 @@ enum store_status store_torn(const struct store *store, uint64_t at, uint64_t *w
 	return status == STORE_END ? STORE_OK : status;
 }
 
+enum store_status store_go_on(const struct store *store, uint64_t at, struct store_reader **next,
+                              uint64_t *witness)
+{
+	enum store_status status = store_torn(store, at, witness);
+	const struct record_head *record;
+
+	if (status != STORE_CORRUPT)
+		return status == STORE_OK ? STORE_END : status;
+	/* What a record proves durable was written before it: it is there now, or it is damaged. */
+	*next = store_replay(store, at);
+	if (*next == NULL)
+		return STORE_IO;
+	status = store_next(*next, &record);
+	if (status == STORE_OK) {
+		/* Not taken: the caller gets it again. */
+		(*next)->at = at;
+		return STORE_OK;
+	}
+	int error = errno;
+	store_reader_close(*next);
+	*next = NULL;
+	errno = error;
+	return status == STORE_END ? STORE_CORRUPT : status;
+}
+
 #define COPY_BLOCK 65536 /* bytes */
 
 /* One block of a walk over part of a segment: LENGTH bytes at OFFSET were read. */

@@ -61,6 +61,8 @@ struct command {
 	command_run *run;
 };
 
+extern const struct command command_backup;
+extern const struct command command_export;
 extern const struct command command_get;
 extern const struct command command_journal_check;
 extern const struct command command_snapshot;

@@ -8,6 +8,8 @@ static const struct command *const commands[] = {
     &command_top,
     &command_get,
     &command_snapshot,
+    &command_export,
+    &command_backup,
     &command_journal_check,
     NULL,
 };
