@@ -188,12 +188,14 @@ static void test_parts(void)
 	make(&record_cases[18], record, 5);
 	const struct record_settled *settled = record_body(head);
 	ok(settled->amount == 25 && settled->captured == 30 && settled->hold_length == 6 &&
-	       memcmp(settled->hold, "hold-1", 6) == 0,
+	       memcmp(settled->hold, "hold-1", 6) == 0 && record_hold_id(head).length == 6 &&
+	       record_hold_id(head).bytes == settled->hold,
 	   "a settled hold, behind a leg that makes its account");
 	make(case_of(RECORD_CAPTURE, OUTCOME_HOLD_SETTLED), record, 5);
 	const struct record_refusal *refusal = record_body(head);
 	ok(refusal->state == HOLD_EXPIRED && refusal->leg == 1 && refusal->required == 5,
 	   "a refusal");
+	ok(record_hold_id(head).length == 0, "which does not say of which hold");
 }
 
 static void test_bits(void)

@@ -317,7 +317,7 @@ struct words record_hold_id(const struct record_head *head)
 {
 	if (head->type == RECORD_HOLD)
 		return record_id(head);
-	if (head->type < RECORD_CAPTURE)
+	if (head->type < RECORD_CAPTURE || head->outcome != OUTCOME_ACCEPTED)
 		return (struct words){0};
 	const struct record_settled *body = record_body(head);
 	return (struct words){.bytes = body->hold, .length = body->hold_length};

@@ -184,7 +184,10 @@ const struct record_birth *record_leg_birth(const struct record_head *head,
 bool record_fingerprint(const struct record_head *head, uint64_t *fingerprint);
 struct words record_id(const struct record_head *head);
 struct words record_note(const struct record_head *head);
-/* The id of the hold that a sound HOLD, CAPTURE, RELEASE or EXPIRE is about; of others none. */
+/*
+ * The id of the hold that a sound HOLD, CAPTURE, RELEASE or EXPIRE is about; of others none, nor of
+ * a CAPTURE or RELEASE that was refused.
+ */
 struct words record_hold_id(const struct record_head *head);
 /* What was asked for by a sound record of an operation; EXPIRE is a release. */
 enum request_kind record_kind(const struct record_head *head);
