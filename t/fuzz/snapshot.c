@@ -1,0 +1,318 @@
+/*
+ * The loader of snapshots: the input is a byte of flags and a snapshot's file, of which the harness
+ * puts right what the flags say.  What is damaged leaves the tables empty; what is loaded is what
+ * the file counts, is loaded again the same, and outlives being written and read once more.
+ */
+#include "tables.h"
+
+#include "../../src/ledger/coverage.h"
+#include "../../src/ledger/snapshot.h"
+#include "../../src/ledger/snapshot_format.h"
+
+#define LENGTH_MAX 16384
+#define START      UINT64_C(0x1000)
+#define NEWEST_MAX (UINT64_C(1) << 40) /* a snapshot up to here is written again */
+
+enum fix { FIX_CHECKSUM = 1, FIX_HEADER = 2, FIX_COUNTS = 4, FIX_ALL = 7 };
+
+static struct place place;
+static char directory[2][FIXTURE_PATH + 16]; /* of the input, of what is written again */
+static char path[FIXTURE_PATH + 64];
+static struct tables tables[2];
+
+static void remove_place(void)
+{
+	directory_remove(directory[0]);
+	directory_remove(directory[1]);
+	place_remove(&place);
+}
+
+static void begin(void)
+{
+	if (tables[0].region != NULL)
+		return;
+	place_make(&place);
+	atexit(remove_place);
+	for (size_t i = 0; i < 2; i++) {
+		snprintf(directory[i], sizeof directory[i], "%s/%zu", place.root, i);
+		must(mkdir(directory[i], 0700) == 0, "mkdir");
+		tables_fresh(&tables[i]);
+	}
+	snprintf(path, sizeof path, "%s/" SNAPSHOT_NAME, directory[0], START);
+}
+
+/* ---- putting it right */
+
+static size_t block_size(const unsigned char *bytes, size_t left)
+{
+	const struct snapshot_block *block = (const void *)bytes;
+
+	if (left < sizeof *block || block->length % 8 != 0 || block->length > left - sizeof *block)
+		return 0;
+	return sizeof *block + block->length;
+}
+
+/* The number of entries in the LENGTH bytes of BODY, as their own lengths say. */
+static uint64_t count_entries(const unsigned char *body, size_t length, bool holds)
+{
+	uint64_t count = 0;
+
+	for (size_t at = 0; at < length; count++) {
+		const struct snapshot_account *account = (const void *)(body + at);
+		const struct snapshot_hold *hold = (const void *)(body + at);
+		size_t least = holds ? snapshot_hold_size(1, 1) : snapshot_account_size(1);
+
+		if (length - at < least)
+			break;
+		at += holds ? snapshot_hold_size(hold->id_length, hold->account_length)
+		            : snapshot_account_size(account->name_length);
+	}
+	return count;
+}
+
+static void count(const struct snapshot_block *block, struct snapshot_trailer *counts)
+{
+	const unsigned char *body = (const void *)(block + 1);
+
+	switch (block->type) {
+	case SNAPSHOT_ACCOUNTS:
+		counts->accounts += count_entries(body, block->length, false);
+		break;
+	case SNAPSHOT_HOLDS:
+		counts->holds += count_entries(body, block->length, true);
+		break;
+	case SNAPSHOT_IDS:
+		counts->ids += block->length / sizeof(struct snapshot_id);
+		break;
+	case SNAPSHOT_COVERAGE:
+		counts->parts += block->length / sizeof(struct coverage_part);
+		break;
+	}
+}
+
+static void fix_header(unsigned char *bytes)
+{
+	struct snapshot_block *block = (void *)bytes;
+	struct snapshot_header *header = (void *)(block + 1);
+
+	if (block->length != sizeof *header)
+		return;
+	block->type = SNAPSHOT_HEADER;
+	header->magic = SNAPSHOT_MAGIC;
+	header->version = SNAPSHOT_VERSION;
+	header->start = START;
+}
+
+static void fix_trailer(struct snapshot_block *block, const struct snapshot_trailer *counts)
+{
+	struct snapshot_trailer *trailer = (void *)(block + 1);
+
+	if (block->length != sizeof *trailer)
+		return;
+	trailer->accounts = counts->accounts;
+	trailer->ids = counts->ids;
+	trailer->holds = counts->holds;
+	trailer->parts = counts->parts;
+}
+
+static void fix(unsigned char *bytes, size_t length, unsigned flags)
+{
+	struct snapshot_trailer counts = {0};
+	uint64_t chain = TABLES_KEY;
+	size_t size;
+
+	for (size_t at = 0; (size = block_size(bytes + at, length - at)) != 0; at += size) {
+		struct snapshot_block *block = (void *)(bytes + at);
+
+		if (at == 0 && (flags & FIX_HEADER))
+			fix_header(bytes);
+		count(block, &counts);
+		if (block->type == SNAPSHOT_TRAILER && (flags & FIX_COUNTS))
+			fix_trailer(block, &counts);
+		if (flags & FIX_CHECKSUM)
+			block->checksum =
+			    XXH3_64bits_withSeed(bytes + at + sizeof block->checksum,
+			                         size - sizeof block->checksum, chain);
+		chain = block->checksum;
+	}
+}
+
+static void put_file(const unsigned char *bytes, size_t length)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	must(fd >= 0 && pwrite(fd, bytes, length, 0) == (ssize_t)length, path);
+	close(fd);
+}
+
+/* ---- what is loaded */
+
+static enum snapshot_status load(struct tables *into, const char *from, uint64_t start,
+                                 struct snapshot *snapshot)
+{
+	struct coverage coverage = {0};
+	enum snapshot_status status =
+	    snapshot_load(tables_fresh(into), from, start, TABLES_KEY, snapshot, &coverage);
+
+	FUZZ_HOLDS(status == SNAPSHOT_OK || status == SNAPSHOT_BAD || status == SNAPSHOT_FULL,
+	           "status %d: %s", (int)status, strerror(errno));
+	if (status == SNAPSHOT_BAD)
+		FUZZ_HOLDS(coverage.count == 0 && count_accounts(into->region) == 0 &&
+		               count_ids(into->region) == 0 && count_holds(into->region) == 0 &&
+		               atomic_load(&region_marks(into->region)->ids_lost_us) == 0,
+		           "something of a bad snapshot stays");
+	for (size_t i = 1; i < coverage.count; i++)
+		FUZZ_HOLDS(coverage.part[i].table > coverage.part[i - 1].table ||
+		               coverage.part[i].first > coverage.part[i - 1].last,
+		           "parts of the coverage overlap");
+	coverage_free(&coverage);
+	return status;
+}
+
+static void check_accounts(struct region *region)
+{
+	for (uint64_t i = 0; i < region_slots(region); i++) {
+		const struct account_slot *slot = &region->slots[i];
+		char name[ACCOUNT_NAME_MAX];
+
+		if (!is_account(slot))
+			continue;
+		uint32_t length = table_name(region, table_stripe(region, slot->hash), slot, name);
+		FUZZ_HOLDS(length >= 1 && length <= ACCOUNT_NAME_MAX && slot->held >= 0 &&
+		               slot->version >= 1 && slot->floor <= slot->ceiling &&
+		               slot->frozen <= FROZEN_ALL && slot->lsn != 0,
+		           "an account that cannot be");
+		FUZZ_HOLDS(same_account(region, slot, region) == slot, "an account is not found");
+	}
+}
+
+static void check_holds(struct region *region)
+{
+	for (uint64_t i = 0; i < holds_slots(region); i++) {
+		const struct hold_slot *slot = holds_slot(region, i);
+
+		if (slot->lsn == 0)
+			continue;
+		FUZZ_HOLDS(slot->id_length >= 1 && slot->id_length <= ID_MAX &&
+		               slot->account_length >= 1 &&
+		               slot->account_length <= ACCOUNT_NAME_MAX && slot->amount > 0 &&
+		               slot->state >= HOLD_OPEN && slot->state <= HOLD_EXPIRED,
+		           "a hold that cannot be");
+		FUZZ_HOLDS(holds_find(region, &slot->key) == slot, "a hold is not found");
+	}
+}
+
+static bool at_once(struct region *region, uint64_t lsn)
+{
+	(void)region;
+	(void)lsn;
+	return true;
+}
+
+/* Written from the tables and read into others it is the same. */
+static void write_again(struct region *region, uint64_t newest)
+{
+	struct snapshot written, read;
+	uint64_t start = (newest & ~UINT64_C(7)) + SEGMENT_HEAD;
+
+	region_begin(region, start, start + FIXTURE_SEGMENT, start + FIXTURE_SEGMENT);
+	must(snapshot_write(region, directory[1], TABLES_KEY, at_once, &written) == SNAPSHOT_OK,
+	     "snapshot_write");
+	FUZZ_HOLDS(load(&tables[1], directory[1], start, &read) == SNAPSHOT_OK,
+	           "what was written cannot be loaded");
+	FUZZ_HOLDS(table_same(region, tables[1].region), "written and loaded it is another one");
+	char name[FIXTURE_PATH + 64];
+	snprintf(name, sizeof name, "%s/" SNAPSHOT_NAME, directory[1], start);
+	must(unlink(name) == 0, name);
+}
+
+static void check_loaded(const struct snapshot *snapshot)
+{
+	struct region *region = tables[0].region;
+	struct snapshot other;
+
+	FUZZ_HOLDS(snapshot_peek(directory[0], START, TABLES_KEY, &other) == SNAPSHOT_OK &&
+	               other.start == START && other.seal_to == snapshot->seal_to &&
+	               other.seal_hash == snapshot->seal_hash &&
+	               other.taken_us == snapshot->taken_us,
+	           "its header says something else");
+	FUZZ_HOLDS(count_accounts(region) == snapshot->accounts &&
+	               count_ids(region) + snapshot->ids_left_out <= snapshot->ids &&
+	               count_holds(region) <= snapshot->holds,
+	           "there is more than was counted");
+	check_accounts(region);
+	check_holds(region);
+	FUZZ_HOLDS(load(&tables[1], directory[0], START, &other) == SNAPSHOT_OK &&
+	               table_same(region, tables[1].region),
+	           "loaded again it is another one");
+	if (snapshot->newest < NEWEST_MAX)
+		write_again(region, snapshot->newest);
+}
+
+static void judge(const uint8_t *bytes, size_t length)
+{
+	struct snapshot snapshot;
+	uint64_t start;
+
+	begin();
+	if (length == 0)
+		return;
+	unsigned char *file = fuzz_copy(bytes + 1, length - 1);
+	fix(file, length - 1, bytes[0]);
+	put_file(file, length - 1);
+	free(file);
+	FUZZ_HOLDS(snapshot_find(directory[0], UINT64_MAX, &start) == SNAPSHOT_OK && start == START,
+	           "it is not found");
+	switch (load(&tables[0], directory[0], START, &snapshot)) {
+	case SNAPSHOT_OK:
+		check_loaded(&snapshot);
+		break;
+	case SNAPSHOT_FULL:
+		FUZZ_HOLDS(snapshot.full != NULL, "what is full is not said");
+		break;
+	default:
+		break;
+	}
+}
+
+/* ---- seeds */
+
+static void take_snapshot(fuzz_take *take, size_t steps, uint64_t random)
+{
+	static unsigned char input[LENGTH_MAX];
+	struct place made;
+	struct run run;
+	struct traffic traffic = {.run = &run, .random = random};
+	struct snapshot snapshot;
+	struct image_file file;
+
+	place_make(&made);
+	tables_run(&run, &made);
+	traffic_run(&traffic, steps);
+	must(snapshot_write(run.region, made.snapshots, TABLES_KEY, at_once, &snapshot) ==
+	         SNAPSHOT_OK,
+	     "snapshot_write");
+	snprintf(file.path, sizeof file.path, "%s/" SNAPSHOT_NAME, made.snapshots, snapshot.start);
+	file_read(&file);
+	if (file.size < sizeof input) {
+		/* The time when it was taken would make it another seed each time. */
+		struct snapshot_header *header =
+		    (void *)(file.bytes + sizeof(struct snapshot_block));
+		header->taken_us = 1;
+		input[0] = FIX_ALL;
+		memcpy(input + 1, file.bytes, file.size);
+		take(input, 1 + file.size);
+	}
+	free(file.bytes);
+	run_leave(&run);
+	place_remove(&made);
+}
+
+static void seeds(fuzz_take *take)
+{
+	for (uint64_t i = 0; i < 8; i++)
+		take_snapshot(take, (size_t)(i * i), 40 + i);
+}
+
+const struct fuzz_target fuzz_snapshot = {
+    .name = "snapshot", .length_max = LENGTH_MAX, .judge = judge, .seeds = seeds};

@@ -1,0 +1,66 @@
+/*
+ * Regions that are used again and again by the targets that fill tables: making one takes longer
+ * than most inputs need.
+ */
+#ifndef TALLYD_T_FUZZ_TABLES_H
+#define TALLYD_T_FUZZ_TABLES_H
+
+#include "fuzz.h"
+
+#include <xxhash.h>
+
+#include "../../src/ledger/segment.h"
+#include "../journal-traffic.h"
+
+#define TABLES_KEY                                                                                 \
+	UINT64_C(0x6b6579) /* of every journal here, so that seeds are always the same             \
+	                    */
+
+static const struct sizes tables_sizes = {
+    .segment_size = FIXTURE_SEGMENT,
+    .ring_size = 65536,
+    .max_accounts = 64,
+    .max_ids = 400,
+    .max_holds = 64,
+};
+
+struct tables {
+	struct region *region;
+	unsigned char *fresh; /* as it was made, up to the processes and the ring */
+	size_t size;
+};
+
+/* Makes TABLES at the first call, empties them at all others. */
+static inline struct region *tables_fresh(struct tables *tables)
+{
+	if (tables->region == NULL) {
+		tables->region = region_make(&tables_sizes, TABLES_KEY);
+		tables->size = tables->region->header->shape.processes_at;
+		tables->fresh = fuzz_copy(tables->region->base, tables->size);
+	}
+	memcpy(tables->region->base, tables->fresh, tables->size);
+	return tables->region;
+}
+
+/* For who recovers a journal that may have another key. */
+static inline void tables_set_key(struct tables *tables, uint64_t key)
+{
+	tables->region->header->geometry.journal_key = key;
+	tables->region->header->geometry.hash_seed = record_hash_seed(key);
+}
+
+/* An empty journal of TABLES_KEY in PLACE, and a run that writes it. */
+static inline void tables_run(struct run *run, const struct place *place)
+{
+	const struct segment first = {.size = FIXTURE_SEGMENT, .key = TABLES_KEY};
+
+	must(mkdir(place->journal, 0700) == 0, "mkdir");
+	int directory = open(place->journal, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	must(directory >= 0 && segment_create(directory, &first, false, 1) == 0, "segment_create");
+	close(directory);
+	must(run_start(run, place, &tables_sizes), "run_start");
+	/* run_start numbers epochs as it goes: here each run is the first. */
+	run->region->header->geometry.epoch = 1;
+}
+
+#endif
