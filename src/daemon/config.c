@@ -1,5 +1,6 @@
 #include "config.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <confuse.h>
 #include <sched.h>
@@ -165,13 +166,14 @@ static int on_section(cfg_t *cfg, cfg_opt_t *option)
 	return listener_finish(cfg_title(section), cfg->line);
 }
 
+static const char line_form[] = "allowed: KEY = VALUE, or listen \"ADDRESS\" { ... }";
+
 /*
  * cfg_errfunc_t: the parser's own complaints, in our words where we know its
  * format.  Its first argument, where it has one, is a string.
  */
 static void on_error(cfg_t *cfg, const char *format, va_list arguments)
 {
-	static const char line_form[] = "allowed: KEY = VALUE, or listen \"ADDRESS\" { ... }";
 	static const struct {
 		const char *format, *before, *after;
 	} known[] = {
@@ -303,6 +305,15 @@ static int check_whole(const struct config *config)
 	return check_limits(config);
 }
 
+/* Where the parser stopped, which in a section only the section knows. */
+static int last_line(cfg_t *parser)
+{
+	unsigned count = cfg_size(parser, "listen");
+	cfg_t *section = count > 0 ? cfg_getnsec(parser, "listen", count - 1) : NULL;
+
+	return section && section->line > parser->line ? section->line : parser->line;
+}
+
 static int parse(const char *text)
 {
 	cfg_t *parser = make_parser();
@@ -310,7 +321,11 @@ static int parse(const char *text)
 
 	if (!parser)
 		return -1;
+	errno = 0;
 	result = cfg_parse_buf(parser, text);
+	/* It says nothing of a name that is "". */
+	if (result != CFG_SUCCESS && errno != ENOMEM)
+		complain(last_line(parser), "syntax: this cannot be read; %s", line_form);
 	cfg_free(parser);
 	if (result != CFG_SUCCESS || check_whole(load->config) != 0)
 		return -1;
