@@ -16,7 +16,6 @@
 #define SEGMENT     ((size_t)FIXTURE_SEGMENT)
 #define RAW_HEAD    56 /* bytes of a segment's head that mean something */
 #define KNOWN_MAX   64 /* accounts whose chain is put right */
-#define PAST_STEPS  4096
 #define CHECKSUM_AT (SEGMENT_HEAD - sizeof(uint64_t))
 
 enum fix {
@@ -25,6 +24,8 @@ enum fix {
 	FIX_HEAD = 4,  /* the input is records only; else RAW_HEAD bytes and 4 of size come first */
 	FIX_CHAIN = 8, /* a leg follows the account's record before it */
 	IN_TWO = 16,   /* the second half lies in a second segment */
+	SNAPSHOT =
+	    32, /* a snapshot is taken somewhere in it, and all is recovered with that, too */
 	FIX_ALL = FIX_CHECKSUM | FIX_LSN | FIX_HEAD | FIX_CHAIN,
 };
 
@@ -306,18 +307,24 @@ static void path_of(size_t index, char path[FIXTURE_PATH + 64])
 	snprintf(path, FIXTURE_PATH + 64, "%s/%s", place.journal, name);
 }
 
-static void put_files(void)
+/* The files, with zeros from position END on. */
+static void put_files(uint64_t end)
 {
 	char path[FIXTURE_PATH + 64];
 
 	for (size_t i = 0; i < SEGMENTS; i++) {
+		uint64_t base = i * SEGMENT;
+		size_t size = image.size[i];
+
 		path_of(i, path);
 		unlink(path);
-		if (i > 0 && image.size[i] == 0)
+		if (i > 0 && size == 0)
 			continue;
+		if (end < base + size)
+			size = end > base + SEGMENT_HEAD ? (size_t)(end - base) : SEGMENT_HEAD;
 		int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-		must(fd >= 0 &&
-		         pwrite(fd, image.bytes[i], image.size[i], 0) == (ssize_t)image.size[i],
+		must(fd >= 0 && pwrite(fd, image.bytes[i], size, 0) == (ssize_t)size &&
+		         ftruncate(fd, (off_t)image.size[i]) == 0,
 		     path);
 		close(fd);
 	}
@@ -463,6 +470,17 @@ static void check_readers(const struct recovery *recovery)
 	history_close(history);
 }
 
+/* A cursor means the position that it was made of. */
+static void check_cursor(uint64_t position)
+{
+	struct cursor_key key;
+
+	cursor_key_make(&key, position, "fuzz");
+	FUZZ_HOLDS(cursor_open(&key, cursor_seal(&key, position)) == position &&
+	               cursor_seal(&key, cursor_open(&key, position)) == position,
+	           "a cursor means another position");
+}
+
 static void check_survey(void)
 {
 	struct survey survey;
@@ -485,6 +503,52 @@ static enum store_status audit(void)
 	return status;
 }
 
+/* The end of a record in the first segment, drawn from those before END. */
+static uint64_t draw_end(uint64_t end, uint64_t random)
+{
+	uint64_t ends[SEGMENT / JOURNAL_RECORD_MIN];
+	size_t count = 0;
+
+	for (size_t at = SEGMENT_HEAD; at < SEGMENT && at < end;) {
+		const struct record_head *record = (const void *)(image.bytes[0] + at);
+		at += record->length;
+		ends[count++] = at;
+	}
+	return count == 0 ? SEGMENT_HEAD : ends[random % count];
+}
+
+static bool at_once(struct region *region, uint64_t lsn)
+{
+	(void)region;
+	(void)lsn;
+	return true;
+}
+
+/* A snapshot of the journal's beginning, and what follows, give what all of it gave. */
+static void check_snapshot(const struct recovery *whole, uint64_t digest, uint64_t random)
+{
+	uint64_t end = draw_end(whole->start, random);
+	struct recovery recovery;
+	struct snapshot snapshot;
+	char error[STORE_ERROR_SIZE] = "";
+
+	put_files(end);
+	FUZZ_HOLDS(recover_once(&recovery, error) == STORE_OK && recovery.start == end,
+	           "its beginning is not recovered: %s", error);
+	must(snapshot_write(tables.region, place.snapshots,
+	                    region_geometry(tables.region)->journal_key, at_once,
+	                    &snapshot) == SNAPSHOT_OK,
+	     "snapshot_write");
+	put_files(UINT64_MAX);
+	FUZZ_HOLDS(recover_once(&recovery, error) == STORE_OK, "with a snapshot: %s", error);
+	FUZZ_HOLDS(recovery.snapshot.start == snapshot.start && recovery.snapshots_refused == 0,
+	           "the snapshot was passed over");
+	FUZZ_HOLDS(recovery.start == whole->start && recovery.epoch == whole->epoch &&
+	               recovery.clean == whole->clean && digest_of(tables.region) == digest,
+	           "a snapshot and what follows give something else");
+	directory_remove(place.snapshots);
+}
+
 static void judge(const uint8_t *bytes, size_t length)
 {
 	struct recovery first, second;
@@ -493,8 +557,9 @@ static void judge(const uint8_t *bytes, size_t length)
 	begin();
 	if (!lay(bytes, length))
 		return;
-	put_files();
+	put_files(UINT64_MAX);
 	check_survey();
+	check_cursor(fuzz_hash(bytes, length));
 	enum store_status audited = audit();
 	check_untouched();
 	enum store_status status = recover_once(&first, error);
@@ -512,6 +577,8 @@ static void judge(const uint8_t *bytes, size_t length)
 	               second.clean == first.clean && second.epoch == first.epoch &&
 	               second.cut == 0 && digest_of(tables.region) == digest,
 	           "recovered again it is another journal");
+	if (image.flags & SNAPSHOT)
+		check_snapshot(&first, digest, fuzz_hash(bytes, length));
 }
 
 /* ---- seeds, and mutations that keep records whole */
@@ -538,7 +605,7 @@ static void take_file(fuzz_take *take, const struct image_file *file, size_t end
 static void take_run(fuzz_take *take, size_t steps, uint64_t random)
 {
 	static const unsigned char flags[] = {FIX_ALL, FIX_ALL | IN_TWO, FIX_ALL & ~FIX_HEAD,
-	                                      FIX_HEAD};
+	                                      FIX_HEAD, FIX_ALL | SNAPSHOT};
 	struct place made;
 	struct run run;
 	struct traffic traffic = {.run = &run, .random = random};
@@ -644,7 +711,7 @@ static size_t mutate(uint8_t *bytes, size_t length, size_t room, uint64_t random
 	case 2: /* everything behind it goes */
 		return at + size;
 	case 3: /* what is put right */
-		bytes[0] ^= (uint8_t)(1u << fuzz_next(&random) % 5);
+		bytes[0] ^= (uint8_t)(1u << fuzz_next(&random) % 6);
 		return length;
 	default:
 		change_word(bytes, length, at, size, &random);
