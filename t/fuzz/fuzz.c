@@ -95,3 +95,27 @@ uint64_t fuzz_hash(const void *bytes, size_t length)
 {
 	return XXH3_64bits(bytes, length);
 }
+
+void fuzz_change_word(uint8_t *bytes, size_t length, size_t at, size_t size, uint64_t *random)
+{
+	static const uint64_t odd[] = {0, 1, INT64_MAX, (uint64_t)INT64_MIN, UINT64_MAX, 4096};
+	uint8_t *word = bytes + at + 8 * (fuzz_next(random) % (size / 8));
+	uint64_t value;
+
+	memcpy(&value, word, sizeof value);
+	switch (fuzz_next(random) % 4) {
+	case 0:
+		value = odd[fuzz_next(random) % (sizeof odd / sizeof *odd)];
+		break;
+	case 1:
+		value += UINT64_C(1) << 8 * (fuzz_next(random) % 8);
+		break;
+	case 2:
+		value -= UINT64_C(1) << 8 * (fuzz_next(random) % 8);
+		break;
+	default:
+		memcpy(&value, bytes + fuzz_next(random) % (length - 7), sizeof value);
+		break;
+	}
+	memcpy(word, &value, sizeof value);
+}

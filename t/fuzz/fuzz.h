@@ -69,4 +69,10 @@ static inline uint64_t fuzz_next(uint64_t *state)
 	return z ^ (z >> 31);
 }
 
+/*
+ * For mutate: of BYTES[0..LENGTH), a word of the SIZE bytes at AT becomes another of the input, one
+ * more or less in one of its bytes, or something odd.  SIZE is a multiple of 8 and not 0.
+ */
+void fuzz_change_word(uint8_t *bytes, size_t length, size_t at, size_t size, uint64_t *random);
+
 #endif

@@ -16,6 +16,7 @@
 #define SEGMENT     ((size_t)FIXTURE_SEGMENT)
 #define RAW_HEAD    56 /* bytes of a segment's head that mean something */
 #define KNOWN_MAX   64 /* accounts whose chain is put right */
+#define KEY_AT      32 /* where the head has the journal's key */
 #define CHECKSUM_AT (SEGMENT_HEAD - sizeof(uint64_t))
 
 enum fix {
@@ -206,7 +207,7 @@ static void fix_segment(size_t index)
 	unsigned char *bytes = image.bytes[index];
 	uint64_t key;
 
-	memcpy(&key, bytes + 32, sizeof key);
+	memcpy(&key, bytes + KEY_AT, sizeof key);
 	for (size_t at = SEGMENT_HEAD; at < SEGMENT;) {
 		struct record_head *record = (void *)(bytes + at);
 		if (!is_record(record, SEGMENT - at))
@@ -517,6 +518,26 @@ static uint64_t draw_end(uint64_t end, uint64_t random)
 	return count == 0 ? SEGMENT_HEAD : ends[random % count];
 }
 
+/* No record behind START proves that something there was durable. */
+static void check_durable(uint64_t start)
+{
+	for (size_t i = 0; i < SEGMENTS; i++) {
+		uint64_t key;
+
+		memcpy(&key, image.bytes[i] + KEY_AT, sizeof key);
+		for (size_t at = SEGMENT_HEAD; at + JOURNAL_RECORD_MIN <= image.size[i]; at += 8) {
+			const struct record_head *record = (const void *)(image.bytes[i] + at);
+			uint64_t lsn = i * SEGMENT + at;
+
+			if (record->lsn != lsn || lsn < start || record->durable <= start)
+				continue;
+			FUZZ_HOLDS(record_check(record, image.size[i] - at, lsn, key) == 0,
+			           "what was durable up to %" PRIu64 " ends at %" PRIu64,
+			           record->durable, start);
+		}
+	}
+}
+
 static bool at_once(struct region *region, uint64_t lsn)
 {
 	(void)region;
@@ -524,24 +545,29 @@ static bool at_once(struct region *region, uint64_t lsn)
 	return true;
 }
 
-/* A snapshot of the journal's beginning, and what follows, give what all of it gave. */
+/*
+ * A snapshot that has all before one record's end, and effects up to another's, as one has that is
+ * taken beside traffic.  With what follows it gives what all of the journal gave.
+ */
 static void check_snapshot(const struct recovery *whole, uint64_t digest, uint64_t random)
 {
-	uint64_t end = draw_end(whole->start, random);
+	uint64_t newest = draw_end(whole->start, fuzz_next(&random));
+	uint64_t start = draw_end(newest, fuzz_next(&random));
 	struct recovery recovery;
 	struct snapshot snapshot;
 	char error[STORE_ERROR_SIZE] = "";
 
-	put_files(end);
-	FUZZ_HOLDS(recover_once(&recovery, error) == STORE_OK && recovery.start == end,
+	put_files(newest);
+	FUZZ_HOLDS(recover_once(&recovery, error) == STORE_OK && recovery.start == newest,
 	           "its beginning is not recovered: %s", error);
+	region_begin(tables.region, start, SEGMENT, SEGMENT);
 	must(snapshot_write(tables.region, place.snapshots,
 	                    region_geometry(tables.region)->journal_key, at_once,
 	                    &snapshot) == SNAPSHOT_OK,
 	     "snapshot_write");
 	put_files(UINT64_MAX);
 	FUZZ_HOLDS(recover_once(&recovery, error) == STORE_OK, "with a snapshot: %s", error);
-	FUZZ_HOLDS(recovery.snapshot.start == snapshot.start && recovery.snapshots_refused == 0,
+	FUZZ_HOLDS(recovery.snapshot.start == start && recovery.snapshots_refused == 0,
 	           "the snapshot was passed over");
 	FUZZ_HOLDS(recovery.start == whole->start && recovery.epoch == whole->epoch &&
 	               recovery.clean == whole->clean && digest_of(tables.region) == digest,
@@ -571,6 +597,7 @@ static void judge(const uint8_t *bytes, size_t length)
 		return;
 	}
 	uint64_t digest = digest_of(tables.region);
+	check_durable(first.start);
 	check_readers(&first);
 	FUZZ_HOLDS(recover_once(&second, error) == STORE_OK, "not recovered again: %s", error);
 	FUZZ_HOLDS(second.start == first.start && second.records == first.records &&
@@ -663,31 +690,6 @@ static size_t draw_record(const uint8_t *bytes, size_t length, uint64_t *random,
 	return at;
 }
 
-/* A word of the record at AT becomes another of the input, one more, one less or something odd. */
-static void change_word(uint8_t *bytes, size_t length, size_t at, size_t size, uint64_t *random)
-{
-	static const uint64_t odd[] = {0, 1, INT64_MAX, (uint64_t)INT64_MIN, UINT64_MAX, 4096};
-	uint8_t *word = bytes + at + 8 * (fuzz_next(random) % (size / 8));
-	uint64_t value;
-
-	memcpy(&value, word, sizeof value);
-	switch (fuzz_next(random) % 4) {
-	case 0:
-		value = odd[fuzz_next(random) % (sizeof odd / sizeof *odd)];
-		break;
-	case 1:
-		value += UINT64_C(1) << 8 * (fuzz_next(random) % 8);
-		break;
-	case 2:
-		value -= UINT64_C(1) << 8 * (fuzz_next(random) % 8);
-		break;
-	default:
-		memcpy(&value, bytes + fuzz_next(random) % (length - 7), sizeof value);
-		break;
-	}
-	memcpy(word, &value, sizeof value);
-}
-
 static size_t mutate(uint8_t *bytes, size_t length, size_t room, uint64_t random)
 {
 	uint8_t copy[JOURNAL_RECORD_MAX];
@@ -714,7 +716,7 @@ static size_t mutate(uint8_t *bytes, size_t length, size_t room, uint64_t random
 		bytes[0] ^= (uint8_t)(1u << fuzz_next(&random) % 6);
 		return length;
 	default:
-		change_word(bytes, length, at, size, &random);
+		fuzz_change_word(bytes, length, at, size, &random);
 		return length;
 	}
 }

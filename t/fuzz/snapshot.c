@@ -52,34 +52,38 @@ static size_t block_size(const unsigned char *bytes, size_t left)
 	return sizeof *block + block->length;
 }
 
-/* The number of entries in the LENGTH bytes of BODY, as their own lengths say. */
-static uint64_t count_entries(const unsigned char *body, size_t length, bool holds)
+/*
+ * The number of entries in the LENGTH bytes of BODY, as their own lengths say; *WHOLE becomes false
+ * unless the last of them ends where the body does.
+ */
+static uint64_t count_entries(const unsigned char *body, size_t length, bool holds, bool *whole)
 {
+	size_t least = holds ? snapshot_hold_size(1, 1) : snapshot_account_size(1);
 	uint64_t count = 0;
+	size_t at = 0;
 
-	for (size_t at = 0; at < length; count++) {
+	while (at < length && length - at >= least) {
 		const struct snapshot_account *account = (const void *)(body + at);
 		const struct snapshot_hold *hold = (const void *)(body + at);
-		size_t least = holds ? snapshot_hold_size(1, 1) : snapshot_account_size(1);
 
-		if (length - at < least)
-			break;
 		at += holds ? snapshot_hold_size(hold->id_length, hold->account_length)
 		            : snapshot_account_size(account->name_length);
+		count++;
 	}
+	*whole = *whole && at == length;
 	return count;
 }
 
-static void count(const struct snapshot_block *block, struct snapshot_trailer *counts)
+static void count(const struct snapshot_block *block, struct snapshot_trailer *counts, bool *whole)
 {
 	const unsigned char *body = (const void *)(block + 1);
 
 	switch (block->type) {
 	case SNAPSHOT_ACCOUNTS:
-		counts->accounts += count_entries(body, block->length, false);
+		counts->accounts += count_entries(body, block->length, false, whole);
 		break;
 	case SNAPSHOT_HOLDS:
-		counts->holds += count_entries(body, block->length, true);
+		counts->holds += count_entries(body, block->length, true, whole);
 		break;
 	case SNAPSHOT_IDS:
 		counts->ids += block->length / sizeof(struct snapshot_id);
@@ -115,10 +119,12 @@ static void fix_trailer(struct snapshot_block *block, const struct snapshot_trai
 	trailer->parts = counts->parts;
 }
 
-static void fix(unsigned char *bytes, size_t length, unsigned flags)
+/* Returns whether every block holds whole entries. */
+static bool fix(unsigned char *bytes, size_t length, unsigned flags)
 {
 	struct snapshot_trailer counts = {0};
 	uint64_t chain = TABLES_KEY;
+	bool whole = true;
 	size_t size;
 
 	for (size_t at = 0; (size = block_size(bytes + at, length - at)) != 0; at += size) {
@@ -126,7 +132,7 @@ static void fix(unsigned char *bytes, size_t length, unsigned flags)
 
 		if (at == 0 && (flags & FIX_HEADER))
 			fix_header(bytes);
-		count(block, &counts);
+		count(block, &counts, &whole);
 		if (block->type == SNAPSHOT_TRAILER && (flags & FIX_COUNTS))
 			fix_trailer(block, &counts);
 		if (flags & FIX_CHECKSUM)
@@ -135,6 +141,7 @@ static void fix(unsigned char *bytes, size_t length, unsigned flags)
 			                         size - sizeof block->checksum, chain);
 		chain = block->checksum;
 	}
+	return whole;
 }
 
 static void put_file(const unsigned char *bytes, size_t length)
@@ -258,13 +265,14 @@ static void judge(const uint8_t *bytes, size_t length)
 	if (length == 0)
 		return;
 	unsigned char *file = fuzz_copy(bytes + 1, length - 1);
-	fix(file, length - 1, bytes[0]);
+	bool whole = fix(file, length - 1, bytes[0]);
 	put_file(file, length - 1);
 	free(file);
 	FUZZ_HOLDS(snapshot_find(directory[0], UINT64_MAX, &start) == SNAPSHOT_OK && start == START,
 	           "it is not found");
 	switch (load(&tables[0], directory[0], START, &snapshot)) {
 	case SNAPSHOT_OK:
+		FUZZ_HOLDS(whole, "an entry reaches beyond its block");
 		check_loaded(&snapshot);
 		break;
 	case SNAPSHOT_FULL:
@@ -314,5 +322,58 @@ static void seeds(fuzz_take *take)
 		take_snapshot(take, (size_t)(i * i), 40 + i);
 }
 
+/* Where a block with a body begins, drawn; its size in *SIZE, 0 if there is none. */
+static size_t draw_block(const uint8_t *bytes, size_t length, uint64_t *random, size_t *size)
+{
+	size_t begin[LENGTH_MAX / sizeof(struct snapshot_block)];
+	size_t count = 0;
+	struct snapshot_block block;
+
+	for (size_t at = 1; at <= length && length - at >= sizeof block;) {
+		memcpy(&block, bytes + at, sizeof block);
+		if (block.length % 8 != 0 || block.length > length - at - sizeof block)
+			break;
+		if (block.length > 0)
+			begin[count++] = at;
+		at += sizeof block + block.length;
+	}
+	*size = 0;
+	if (count == 0)
+		return 0;
+	size_t at = begin[fuzz_next(random) % count];
+	memcpy(&block, bytes + at, sizeof block);
+	*size = sizeof block + block.length;
+	return at;
+}
+
+static size_t mutate(uint8_t *bytes, size_t length, size_t room, uint64_t random)
+{
+	static uint8_t copy[LENGTH_MAX];
+	const size_t head = sizeof(struct snapshot_block);
+	size_t size;
+	size_t at = draw_block(bytes, length, &random, &size);
+
+	if (at == 0)
+		return 0;
+	switch (fuzz_next(&random) % 16) {
+	case 0: /* it goes */
+		memmove(bytes + at, bytes + at + size, length - at - size);
+		return length - size;
+	case 1: /* it comes twice */
+		if (size > room - length || size > sizeof copy)
+			return 0;
+		memcpy(copy, bytes + at, size);
+		memmove(bytes + at + size, bytes + at, length - at);
+		memcpy(bytes + at, copy, size);
+		return length + size;
+	case 2: /* what is put right */
+		bytes[0] ^= (uint8_t)(1u << fuzz_next(&random) % 3);
+		return length;
+	default:
+		fuzz_change_word(bytes, length, at + head, size - head, &random);
+		return length;
+	}
+}
+
 const struct fuzz_target fuzz_snapshot = {
-    .name = "snapshot", .length_max = LENGTH_MAX, .judge = judge, .seeds = seeds};
+    .name = "snapshot", .length_max = LENGTH_MAX, .judge = judge, .seeds = seeds, .mutate = mutate};
