@@ -217,11 +217,16 @@ static void fix_segment(size_t index)
 	}
 }
 
-/* Fills the first segment from AT on, as a writer does when the next record does not fit. */
+/*
+ * Fills the first segment from AT on, as a writer does when the next record does not fit; what is
+ * left is zero, where it is too little for a record.
+ */
 static void pad(size_t at)
 {
-	while (SEGMENT - at >= JOURNAL_RECORD_MIN) {
-		size_t left = SEGMENT - at;
+	size_t end = at % 16 == 0 ? SEGMENT : SEGMENT - (JOURNAL_RECORD_MIN - 8);
+
+	while (at < end && end - at >= JOURNAL_RECORD_MIN) {
+		size_t left = end - at;
 		uint32_t size = (uint32_t)(left < JOURNAL_RECORD_MAX ? left : JOURNAL_RECORD_MAX);
 		struct record_head *record = (void *)(image.bytes[0] + at);
 
@@ -510,7 +515,7 @@ static uint64_t draw_end(uint64_t end, uint64_t random)
 	uint64_t ends[SEGMENT / JOURNAL_RECORD_MIN];
 	size_t count = 0;
 
-	for (size_t at = SEGMENT_HEAD; at < SEGMENT && at < end;) {
+	for (size_t at = SEGMENT_HEAD; at + JOURNAL_RECORD_MIN <= SEGMENT && at < end;) {
 		const struct record_head *record = (const void *)(image.bytes[0] + at);
 		at += record->length;
 		ends[count++] = at;
@@ -545,6 +550,25 @@ static bool at_once(struct region *region, uint64_t lsn)
 	return true;
 }
 
+/* The snapshot at START, damaged in one bit, is passed over. */
+static void check_damaged(const struct recovery *whole, uint64_t digest, uint64_t start,
+                          uint64_t random)
+{
+	struct image_file file;
+	struct recovery recovery;
+	char error[STORE_ERROR_SIZE] = "";
+
+	snprintf(file.path, sizeof file.path, "%s/%016" PRIx64 ".snapshot", place.snapshots, start);
+	file_read(&file);
+	size_t at = random / 8 % file.size;
+	file_put_byte(&file, at, file.bytes[at] ^ (unsigned char)(1u << random % 8));
+	free(file.bytes);
+	FUZZ_HOLDS(recover_once(&recovery, error) == STORE_OK && recovery.snapshots_refused == 1 &&
+	               recovery.snapshot.start == 0 && recovery.start == whole->start &&
+	               digest_of(tables.region) == digest,
+	           "a damaged snapshot was not passed over: %s", error);
+}
+
 /*
  * A snapshot that has all before one record's end, and effects up to another's, as one has that is
  * taken beside traffic.  With what follows it gives what all of the journal gave.
@@ -572,6 +596,7 @@ static void check_snapshot(const struct recovery *whole, uint64_t digest, uint64
 	FUZZ_HOLDS(recovery.start == whole->start && recovery.epoch == whole->epoch &&
 	               recovery.clean == whole->clean && digest_of(tables.region) == digest,
 	           "a snapshot and what follows give something else");
+	check_damaged(whole, digest, start, fuzz_next(&random));
 	directory_remove(place.snapshots);
 }
 
@@ -610,14 +635,15 @@ static void judge(const uint8_t *bytes, size_t length)
 
 /* ---- seeds, and mutations that keep records whole */
 
-static void take_file(fuzz_take *take, const struct image_file *file, size_t end, unsigned flags)
+/* The records before END, with the file's head, of a file of SIZE bytes, where FLAGS leave that. */
+static void take_file(fuzz_take *take, const struct image_file *file, size_t end, unsigned flags,
+                      uint32_t size)
 {
 	static unsigned char input[LENGTH_MAX];
 	size_t at = 0;
 
 	input[at++] = (unsigned char)flags;
 	if (!(flags & FIX_HEAD)) {
-		const uint32_t size = (uint32_t)file->size;
 		memcpy(input + at, file->bytes, RAW_HEAD);
 		memcpy(input + at + RAW_HEAD, &size, sizeof size);
 		at += RAW_HEAD + sizeof size;
@@ -628,11 +654,22 @@ static void take_file(fuzz_take *take, const struct image_file *file, size_t end
 	take(input, at + end - SEGMENT_HEAD);
 }
 
+/* A seal behind the other records, of what little there is; its length. */
+static size_t add_seal(unsigned char *at)
+{
+	const struct record_seal seal = {
+	    .from = SEGMENT_HEAD, .to = SEGMENT_HEAD, .hash = TABLES_KEY};
+
+	return record_plain(at, RECORD_SEAL, &seal, sizeof seal, UINT64_C(1700000000000000));
+}
+
 /* A run of STEPS steps from RANDOM on, as inputs with every share of what is put right. */
 static void take_run(fuzz_take *take, size_t steps, uint64_t random)
 {
-	static const unsigned char flags[] = {FIX_ALL, FIX_ALL | IN_TWO, FIX_ALL & ~FIX_HEAD,
-	                                      FIX_HEAD, FIX_ALL | SNAPSHOT};
+	static const unsigned char flags[] = {
+	    FIX_ALL,  FIX_ALL | IN_TWO,   FIX_ALL & ~FIX_HEAD, (FIX_ALL & ~FIX_HEAD) | IN_TWO,
+	    FIX_HEAD, FIX_ALL | SNAPSHOT,
+	};
 	struct place made;
 	struct run run;
 	struct traffic traffic = {.run = &run, .random = random};
@@ -647,8 +684,12 @@ static void take_run(fuzz_take *take, size_t steps, uint64_t random)
 		run_mark(&run);
 	snprintf(file.path, sizeof file.path, "%s/%016x.journal", made.journal, 0);
 	file_read(&file);
+	size_t end = (size_t)run.position;
+	if (random % 4 == 1)
+		end += add_seal(file.bytes + end);
 	for (size_t i = 0; i < sizeof flags; i++)
-		take_file(take, &file, (size_t)run.position, flags[i]);
+		take_file(take, &file, end, flags[i], SEGMENT);
+	take_file(take, &file, end, flags[2], SEGMENT - 1);
 	free(file.bytes);
 	run_leave(&run);
 	place_remove(&made);

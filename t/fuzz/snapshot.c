@@ -316,8 +316,97 @@ static void take_snapshot(fuzz_take *take, size_t steps, uint64_t random)
 	place_remove(&made);
 }
 
+/* ---- snapshots of more than the tables have room for, which the fuzzer would hardly make */
+
+#define MANY_ACCOUNTS 180
+#define MANY_IDS      480
+#define MANY_HOLDS    170
+
+struct builder {
+	_Alignas(8) unsigned char bytes[LENGTH_MAX];
+	size_t length;
+};
+
+/* A block of TYPE with LENGTH bytes of zero for its body, which is returned. */
+static void *add_block(struct builder *builder, enum snapshot_block_type type, size_t length)
+{
+	struct snapshot_block *block = (void *)(builder->bytes + builder->length);
+
+	memset(block, 0, sizeof *block + length);
+	block->type = type;
+	block->length = (uint32_t)length;
+	builder->length += sizeof *block + length;
+	return block + 1;
+}
+
+static void begin_snapshot(struct builder *builder)
+{
+	builder->length = 0;
+	add_block(builder, SNAPSHOT_HEADER, sizeof(struct snapshot_header));
+}
+
+static void end_snapshot(struct builder *builder, fuzz_take *take)
+{
+	static unsigned char input[1 + LENGTH_MAX];
+	struct snapshot_trailer *trailer =
+	    add_block(builder, SNAPSHOT_TRAILER, sizeof(struct snapshot_trailer));
+
+	trailer->newest = 1;
+	input[0] = FIX_ALL;
+	memcpy(input + 1, builder->bytes, builder->length);
+	take(input, 1 + builder->length);
+}
+
+static void take_many_accounts(fuzz_take *take, struct builder *builder)
+{
+	uint32_t size = snapshot_account_size(2);
+
+	begin_snapshot(builder);
+	unsigned char *at = add_block(builder, SNAPSHOT_ACCOUNTS, (size_t)size * MANY_ACCOUNTS);
+	for (unsigned i = 0; i < MANY_ACCOUNTS; i++, at += size) {
+		struct snapshot_account *account = (void *)at;
+		*account = (struct snapshot_account){.lsn = 1, .version = 1, .name_length = 2};
+		account->name[0] = (char)('a' + i % 16);
+		account->name[1] = (char)('a' + i / 16);
+	}
+	end_snapshot(builder, take);
+}
+
+static void take_many_ids(fuzz_take *take, struct builder *builder)
+{
+	begin_snapshot(builder);
+	struct snapshot_id *id =
+	    add_block(builder, SNAPSHOT_IDS, MANY_IDS * sizeof(struct snapshot_id));
+	for (uint64_t i = 0; i < MANY_IDS; i++)
+		id[i] = (struct snapshot_id){
+		    .lsn = 1, .key_low = fuzz_hash(&i, sizeof i), .key_high = i + 1, .time_us = i};
+	end_snapshot(builder, take);
+}
+
+static void take_many_holds(fuzz_take *take, struct builder *builder)
+{
+	uint32_t size = snapshot_hold_size(2, 1);
+
+	begin_snapshot(builder);
+	unsigned char *at = add_block(builder, SNAPSHOT_HOLDS, (size_t)size * MANY_HOLDS);
+	for (unsigned i = 0; i < MANY_HOLDS; i++, at += size) {
+		struct snapshot_hold *hold = (void *)at;
+		*hold = (struct snapshot_hold){
+		    .lsn = 1, .amount = 1, .state = HOLD_OPEN, .id_length = 2, .account_length = 1};
+		hold->text[0] = (char)('a' + i % 16);
+		hold->text[1] = (char)('a' + i / 16);
+		hold->text[2] = 'x';
+	}
+	end_snapshot(builder, take);
+}
+
 static void seeds(fuzz_take *take)
 {
+	static struct builder builder;
+
+	take_many_accounts(take, &builder);
+	take_many_ids(take, &builder);
+	take_many_holds(take, &builder);
 	for (uint64_t i = 0; i < 8; i++)
 		take_snapshot(take, (size_t)(i * i), 40 + i);
 }
