@@ -45,34 +45,6 @@ struct history {
 	uint64_t floor; /* the greatest durable mark in it: nothing before it may be lost */
 };
 
-static uint64_t digest_account(struct region *region, const struct account_slot *slot)
-{
-	struct account_slot copy = *slot;
-	char name[ACCOUNT_NAME_MAX] = {0};
-
-	copy.rest = 0; /* another slot may hold the rest of the name */
-	memset(copy.name, 0, sizeof copy.name);
-	table_name(region, table_stripe(region, slot->hash), slot, name);
-	return XXH3_64bits_withSeed(name, sizeof name, XXH3_64bits(&copy, sizeof copy));
-}
-
-/* Of all that the tables hold, wherever it stands. */
-static uint64_t digest_of(struct region *region)
-{
-	uint64_t sum = 0;
-
-	for (uint64_t i = 0; i < region_slots(region); i++)
-		if (is_account(&region->slots[i]))
-			sum += digest_account(region, &region->slots[i]);
-	for (uint64_t i = 0; i < ids_slots(region); i++)
-		if (ids_slot(region, i)->lsn != 0)
-			sum += XXH3_64bits(ids_slot(region, i), sizeof(struct id_slot));
-	for (uint64_t i = 0; i < holds_slots(region); i++)
-		if (holds_slot(region, i)->lsn != 0)
-			sum += XXH3_64bits(holds_slot(region, i), sizeof(struct hold_slot));
-	return sum;
-}
-
 static void note_after(struct history *history, uint64_t end, uint64_t digest)
 {
 	must(history->records < RECORDS_MAX, "records");

@@ -176,39 +176,6 @@ static enum snapshot_status load(struct tables *into, const char *from, uint64_t
 	return status;
 }
 
-static void check_accounts(struct region *region)
-{
-	for (uint64_t i = 0; i < region_slots(region); i++) {
-		const struct account_slot *slot = &region->slots[i];
-		char name[ACCOUNT_NAME_MAX];
-
-		if (!is_account(slot))
-			continue;
-		uint32_t length = table_name(region, table_stripe(region, slot->hash), slot, name);
-		FUZZ_HOLDS(length >= 1 && length <= ACCOUNT_NAME_MAX && slot->held >= 0 &&
-		               slot->version >= 1 && slot->floor <= slot->ceiling &&
-		               slot->frozen <= FROZEN_ALL && slot->lsn != 0,
-		           "an account that cannot be");
-		FUZZ_HOLDS(same_account(region, slot, region) == slot, "an account is not found");
-	}
-}
-
-static void check_holds(struct region *region)
-{
-	for (uint64_t i = 0; i < holds_slots(region); i++) {
-		const struct hold_slot *slot = holds_slot(region, i);
-
-		if (slot->lsn == 0)
-			continue;
-		FUZZ_HOLDS(slot->id_length >= 1 && slot->id_length <= ID_MAX &&
-		               slot->account_length >= 1 &&
-		               slot->account_length <= ACCOUNT_NAME_MAX && slot->amount > 0 &&
-		               slot->state >= HOLD_OPEN && slot->state <= HOLD_EXPIRED,
-		           "a hold that cannot be");
-		FUZZ_HOLDS(holds_find(region, &slot->key) == slot, "a hold is not found");
-	}
-}
-
 static bool at_once(struct region *region, uint64_t lsn)
 {
 	(void)region;
@@ -247,8 +214,8 @@ static void check_loaded(const struct snapshot *snapshot)
 	               count_ids(region) + snapshot->ids_left_out <= snapshot->ids &&
 	               count_holds(region) <= snapshot->holds,
 	           "there is more than was counted");
-	check_accounts(region);
-	check_holds(region);
+	tables_check_accounts(region);
+	tables_check_holds(region);
 	FUZZ_HOLDS(load(&tables[1], directory[0], START, &other) == SNAPSHOT_OK &&
 	               table_same(region, tables[1].region),
 	           "loaded again it is another one");

@@ -7,8 +7,6 @@
 
 #include "fuzz.h"
 
-#include <xxhash.h>
-
 #include "../../src/ledger/segment.h"
 #include "../journal-traffic.h"
 
@@ -40,6 +38,40 @@ static inline struct region *tables_fresh(struct tables *tables)
 	}
 	memcpy(tables->region->base, tables->fresh, tables->size);
 	return tables->region;
+}
+
+/* Every account, and every hold, is one that can be, and is found under its name. */
+static inline void tables_check_accounts(struct region *region)
+{
+	for (uint64_t i = 0; i < region_slots(region); i++) {
+		const struct account_slot *slot = &region->slots[i];
+		char name[ACCOUNT_NAME_MAX];
+
+		if (!is_account(slot))
+			continue;
+		uint32_t length = table_name(region, table_stripe(region, slot->hash), slot, name);
+		FUZZ_HOLDS(length >= 1 && length <= ACCOUNT_NAME_MAX && slot->held >= 0 &&
+		               slot->version >= 1 && slot->floor <= slot->ceiling &&
+		               slot->frozen <= FROZEN_ALL && slot->lsn != 0,
+		           "an account that cannot be");
+		FUZZ_HOLDS(same_account(region, slot, region) == slot, "an account is not found");
+	}
+}
+
+static inline void tables_check_holds(struct region *region)
+{
+	for (uint64_t i = 0; i < holds_slots(region); i++) {
+		const struct hold_slot *slot = holds_slot(region, i);
+
+		if (slot->lsn == 0)
+			continue;
+		FUZZ_HOLDS(slot->id_length >= 1 && slot->id_length <= ID_MAX &&
+		               slot->account_length >= 1 &&
+		               slot->account_length <= ACCOUNT_NAME_MAX && slot->amount > 0 &&
+		               slot->state >= HOLD_OPEN && slot->state <= HOLD_EXPIRED,
+		           "a hold that cannot be");
+		FUZZ_HOLDS(holds_find(region, &slot->key) == slot, "a hold is not found");
+	}
 }
 
 /* For who recovers a journal that may have another key. */
