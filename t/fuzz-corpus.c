@@ -27,6 +27,8 @@ static const struct fuzz_target *const targets[] = {
 };
 #define TARGETS (sizeof targets / sizeof *targets)
 
+uint8_t fuzz_marks[FUZZ_MARKS]; /* for a fuzzer only */
+
 /* Where a target is; the parent reads it when the child has ended. */
 static struct progress {
 	size_t inputs;

@@ -19,6 +19,9 @@ size_t LLVMFuzzerMutate(uint8_t *bytes, size_t length, size_t room);
 
 #define MUTATED_OURSELVES 3 /* of 8 mutations, where a target has its own */
 
+/* libFuzzer finds them by their section, and clears them before each input. */
+__attribute__((section("__libfuzzer_extra_counters"))) uint8_t fuzz_marks[FUZZ_MARKS];
+
 static const char *seed_directory;
 
 /* By content, so that the same seed has the same name wherever it comes from. */

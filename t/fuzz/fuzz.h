@@ -34,6 +34,18 @@ struct fuzz_target {
 	size_t (*mutate)(uint8_t *bytes, size_t length, size_t room, uint64_t random);
 };
 
+/*
+ * Tells the fuzzer of something about an input that the code's branches do not show, a length for
+ * example: the first input with a mark is kept.
+ */
+#define FUZZ_MARKS 1024
+extern uint8_t fuzz_marks[FUZZ_MARKS];
+
+static inline void fuzz_mark(size_t mark)
+{
+	fuzz_marks[mark % FUZZ_MARKS] = 1;
+}
+
 /* A promise does not hold: says so on stderr and aborts. */
 _Noreturn void fuzz_broken(const char *file, int line, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

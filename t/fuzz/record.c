@@ -13,6 +13,9 @@
 #define KEY UINT64_C(0x6b6579)
 #define LSN (UINT64_C(1) << 20)
 
+/* Lengths that the fuzzer is told of: as many marks for each of them. */
+enum mark { MARK_NAME = 0, MARK_ID = 256, MARK_HOLD = 512, MARK_TYPE = 768 };
+
 enum fix { FIX_LENGTH = 1, FIX_LSN = 2, FIX_CHECKSUM = 4, FIX_ALL = 7 };
 
 static void fix(unsigned char *record, size_t size, unsigned what)
@@ -60,6 +63,7 @@ static void write_legs(const struct record_head *head, struct record_writer *wri
 		struct words name = {.bytes = leg->name, .length = leg->name_length};
 
 		legs++;
+		fuzz_mark(MARK_NAME + leg->name_length);
 		check_within(head, leg, record_leg_size(leg->name_length), "a leg");
 		FUZZ_HOLDS(name.length >= 1, "a leg without a name");
 		check_words(head, name, ACCOUNT_NAME_MAX, "a name");
@@ -90,6 +94,7 @@ static void write_body(const struct record_head *head, struct record_writer *wri
 		struct words hold = {.bytes = settled->hold, .length = settled->hold_length};
 		check_within(head, body, RECORD_SETTLED_FIXED, "what was settled");
 		check_words(head, hold, ID_MAX, "a hold's id");
+		fuzz_mark(MARK_HOLD + hold.length);
 		record_add_settled(writer, settled, &hold);
 		return;
 	}
@@ -108,6 +113,8 @@ static void write_again(const struct record_head *head)
 
 	check_words(head, id, ID_MAX, "an id");
 	check_words(head, note, NOTE_MAX, "a note");
+	fuzz_mark(MARK_ID + id.length);
+	fuzz_mark(MARK_TYPE + head->type % 16u * 16 + head->outcome % 16u);
 	record_begin(&writer, buffer, head->type, head->outcome, head->flags, head->time_us);
 	write_legs(head, &writer);
 	write_body(head, &writer);

@@ -14,6 +14,9 @@
 	UINT64_C(0x6b6579) /* of every journal here, so that seeds are always the same             \
 	                    */
 
+/* Lengths that the fuzzer is told of: as many marks for each of them. */
+enum mark { MARK_NAME = 0, MARK_HOLD = 256, MARK_OWNER = 512 };
+
 static const struct sizes tables_sizes = {
     .segment_size = FIXTURE_SEGMENT,
     .ring_size = 65536,
@@ -50,6 +53,7 @@ static inline void tables_check_accounts(struct region *region)
 		if (!is_account(slot))
 			continue;
 		uint32_t length = table_name(region, table_stripe(region, slot->hash), slot, name);
+		fuzz_mark(MARK_NAME + length);
 		FUZZ_HOLDS(length >= 1 && length <= ACCOUNT_NAME_MAX && slot->held >= 0 &&
 		               slot->version >= 1 && slot->floor <= slot->ceiling &&
 		               slot->frozen <= FROZEN_ALL && slot->lsn != 0,
@@ -65,6 +69,8 @@ static inline void tables_check_holds(struct region *region)
 
 		if (slot->lsn == 0)
 			continue;
+		fuzz_mark(MARK_HOLD + slot->id_length);
+		fuzz_mark(MARK_OWNER + slot->account_length);
 		FUZZ_HOLDS(slot->id_length >= 1 && slot->id_length <= ID_MAX &&
 		               slot->account_length >= 1 &&
 		               slot->account_length <= ACCOUNT_NAME_MAX && slot->amount > 0 &&
