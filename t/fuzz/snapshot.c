@@ -367,10 +367,56 @@ static void take_many_holds(fuzz_take *take, struct builder *builder)
 	end_snapshot(builder, take);
 }
 
+/* ---- names and ids as long as they may be, and longer */
+
+static void take_one_account(fuzz_take *take, struct builder *builder, uint8_t name_length)
+{
+	begin_snapshot(builder);
+	struct snapshot_account *account =
+	    add_block(builder, SNAPSHOT_ACCOUNTS, snapshot_account_size(name_length));
+	*account = (struct snapshot_account){.lsn = 1, .version = 1, .name_length = name_length};
+	memset(account->name, 'n', name_length);
+	end_snapshot(builder, take);
+}
+
+static void take_one_hold(fuzz_take *take, struct builder *builder, uint8_t id_length,
+                          uint8_t account_length)
+{
+	begin_snapshot(builder);
+	struct snapshot_hold *hold =
+	    add_block(builder, SNAPSHOT_HOLDS, snapshot_hold_size(id_length, account_length));
+	*hold = (struct snapshot_hold){.lsn = 1,
+	                               .amount = 1,
+	                               .state = HOLD_OPEN,
+	                               .id_length = id_length,
+	                               .account_length = account_length};
+	memset(hold->text, 'h', (size_t)id_length + account_length);
+	end_snapshot(builder, take);
+}
+
+static void take_lengths(fuzz_take *take, struct builder *builder)
+{
+	static const uint8_t lengths[] = {1,
+	                                  TABLE_NAME_INLINE,
+	                                  TABLE_NAME_INLINE + 1,
+	                                  ACCOUNT_NAME_MAX,
+	                                  ACCOUNT_NAME_MAX + 1,
+	                                  ID_MAX,
+	                                  ID_MAX + 1,
+	                                  UINT8_MAX};
+
+	for (size_t i = 0; i < sizeof lengths; i++) {
+		take_one_account(take, builder, lengths[i]);
+		take_one_hold(take, builder, lengths[i], 1);
+		take_one_hold(take, builder, 1, lengths[i]);
+	}
+}
+
 static void seeds(fuzz_take *take)
 {
 	static struct builder builder;
 
+	take_lengths(take, &builder);
 	take_many_accounts(take, &builder);
 	take_many_ids(take, &builder);
 	take_many_holds(take, &builder);
