@@ -367,14 +367,16 @@ static void take_many_holds(fuzz_take *take, struct builder *builder)
 	end_snapshot(builder, take);
 }
 
-/* ---- names and ids as long as they may be, and longer */
+/* ---- names and ids as long as they may be and longer, and other limits */
 
-static void take_one_account(fuzz_take *take, struct builder *builder, uint8_t name_length)
+static void take_one_account(fuzz_take *take, struct builder *builder, uint8_t name_length,
+                             uint32_t frozen)
 {
 	begin_snapshot(builder);
 	struct snapshot_account *account =
 	    add_block(builder, SNAPSHOT_ACCOUNTS, snapshot_account_size(name_length));
-	*account = (struct snapshot_account){.lsn = 1, .version = 1, .name_length = name_length};
+	*account = (struct snapshot_account){
+	    .lsn = 1, .version = 1, .frozen = frozen, .name_length = name_length};
 	memset(account->name, 'n', name_length);
 	end_snapshot(builder, take);
 }
@@ -406,10 +408,12 @@ static void take_lengths(fuzz_take *take, struct builder *builder)
 	                                  UINT8_MAX};
 
 	for (size_t i = 0; i < sizeof lengths; i++) {
-		take_one_account(take, builder, lengths[i]);
+		take_one_account(take, builder, lengths[i], FROZEN_NONE);
 		take_one_hold(take, builder, lengths[i], 1);
 		take_one_hold(take, builder, 1, lengths[i]);
 	}
+	take_one_account(take, builder, 1, FROZEN_ALL);
+	take_one_account(take, builder, 1, FROZEN_ALL + 1);
 }
 
 static void seeds(fuzz_take *take)
