@@ -28,8 +28,9 @@ my @ROOMS = (
 			qr{^src/base/}, qr{^shm/counter\.h$},
 		] },
 	{ room => 'src/daemon', knows => [qr{^shm/}, qr{^src/(?:base|ledger|wire|server)/}] },
-	{ room => 'src/tools',  knows => [qr{^shm/}, qr{^src/(?:base|ledger|wire)/}] },
-	{ room => 'src/tools/bench', knows => [qr{^shm/}, qr{^src/(?:base|ledger|wire)/}] },
+	{ room => 'src/tools',  knows => [qr{^shm/}, qr{^src/(?:base|ledger|wire|tools/http)/}] },
+	{ room => 'src/tools/bench', knows => [qr{^shm/}, qr{^src/(?:base|ledger|wire|tools/http)/}] },
+	{ room => 'src/tools/http', knows => [] },
 );
 
 # Files that may know more than their room, and what.

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../src/tools/bench/answer.h"
+#include "../src/tools/http/answer.h"
 #include "../src/tools/bench/book.h"
 #include "../src/tools/bench/histogram.h"
 #include "../src/tools/bench/meaning.h"

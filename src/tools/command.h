@@ -64,6 +64,7 @@ struct command {
 extern const struct command command_backup;
 extern const struct command command_export;
 extern const struct command command_get;
+extern const struct command command_import;
 extern const struct command command_journal_check;
 extern const struct command command_snapshot;
 extern const struct command command_status;

@@ -9,25 +9,82 @@
 
 _Static_assert(CONFIGURATION_ERROR_SIZE == CONFIG_ERROR_MAX, "its messages fit");
 
-int configuration_data(const char *file, char *data, size_t size, char *error)
+static struct config *load(const char *file, char *error)
 {
 	if (access(file, R_OK) != 0) {
 		int cause = errno;
 		snprintf(error, CONFIGURATION_ERROR_SIZE, "%.512s: cannot be read: %s", file,
 		         strerror(cause));
 		errno = cause;
-		return -1;
+		return NULL;
 	}
 	struct config *config = config_load(file, error, CONFIGURATION_ERROR_SIZE);
-	if (config == NULL) {
+	if (config == NULL)
 		errno = 0;
+	return config;
+}
+
+static int too_long(const char *file, const char *key, char *error)
+{
+	snprintf(error, CONFIGURATION_ERROR_SIZE, "%.512s: %s is too long", file, key);
+	errno = ENAMETOOLONG;
+	return -1;
+}
+
+int configuration_data(const char *file, char *data, size_t size, char *error)
+{
+	struct config *config = load(file, error);
+
+	if (config == NULL)
 		return -1;
-	}
 	int length = snprintf(data, size, "%s", config->data_directory);
+	config_free(config);
+	return length >= 0 && (size_t)length < size ? 0 : too_long(file, "data_directory", error);
+}
+
+/* Where a listener of every address is reached from here. */
+static const char *near(const char *address, const char **host)
+{
+	static const struct {
+		const char *any, *host;
+	} all[] = {{"*:", "127.0.0.1:"}, {"0.0.0.0:", "127.0.0.1:"}, {"[::]:", "[::1]:"}};
+
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+		if (strncmp(address, all[i].any, strlen(all[i].any)) == 0) {
+			*host = all[i].host;
+			return address + strlen(all[i].any);
+		}
+	}
+	*host = "";
+	return address;
+}
+
+static int write_url(const char *address, char *url, size_t size)
+{
+	const char *host;
+
+	if (strncmp(address, "unix:", 5) == 0)
+		return snprintf(url, size, "%s", address);
+	const char *rest = near(address, &host);
+	return snprintf(url, size, "http://%s%s", host, rest);
+}
+
+int configuration_url(const char *file, char *url, size_t size, char *error)
+{
+	struct config *config = file != NULL ? load(file, error) : config_default();
+	int length = -1;
+
+	if (config == NULL)
+		return -1;
+	for (size_t i = 0; i < config->listener_count && length < 0; i++)
+		if (strcmp(config->listeners[i].protocol, "http") == 0)
+			length = write_url(config->listeners[i].address, url, size);
 	config_free(config);
 	if (length >= 0 && (size_t)length < size)
 		return 0;
-	snprintf(error, CONFIGURATION_ERROR_SIZE, "%.512s: data_directory is too long", file);
-	errno = ENAMETOOLONG;
+	if (length >= 0)
+		return too_long(file != NULL ? file : "built in", "listen", error);
+	snprintf(error, CONFIGURATION_ERROR_SIZE, "%.512s: no listener speaks HTTP", file);
+	errno = 0;
 	return -1;
 }

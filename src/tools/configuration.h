@@ -1,6 +1,7 @@
 /*
- * What the daemon's configuration says of its data directory.  The one place where a tool knows a
- * room of the daemon's: its own reader of that file, so that both understand it alike.
+ * What the daemon's configuration says of its data directory and of its listeners.  The one place
+ * where a tool knows a room of the daemon's: its own reader of that file, so that both understand
+ * it alike.
  */
 #ifndef TALLYD_TOOLS_CONFIGURATION_H
 #define TALLYD_TOOLS_CONFIGURATION_H
@@ -14,5 +15,11 @@
  * in ERROR (CONFIGURATION_ERROR_SIZE bytes) and errno (EACCES: it may not be read; 0: its text).
  */
 int configuration_data(const char *file, char *data, size_t size, char *error);
+
+/*
+ * The URL of the first HTTP listener of the configuration FILE (NULL: of an empty one) into URL
+ * (SIZE bytes), as a client on this machine writes it.  Likewise.
+ */
+int configuration_url(const char *file, char *url, size_t size, char *error);
 
 #endif

@@ -10,6 +10,7 @@ static const struct command *const commands[] = {
     &command_snapshot,
     &command_export,
     &command_backup,
+    &command_import,
     &command_journal_check,
     NULL,
 };

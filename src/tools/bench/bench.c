@@ -13,9 +13,11 @@
 
 bool bench_find(const struct options *options, const char *url, struct target *target, int *status)
 {
+	char error[TARGET_ERROR_SIZE];
 	bool usage;
 
-	if (!target_find(target, url, options->timeout, &usage)) {
+	if (!target_find(target, url, options->timeout, &usage, error)) {
+		fprintf(stderr, "tallybench: %s\n", error);
 		*status = usage ? BENCH_USAGE : BENCH_WRONG;
 		return false;
 	}

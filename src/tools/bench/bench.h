@@ -4,7 +4,7 @@
 
 #include "options.h"
 #include "result.h"
-#include "target.h"
+#include "../http/target.h"
 
 /* Exit statuses. */
 #define BENCH_GOOD  0

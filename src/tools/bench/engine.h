@@ -11,13 +11,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "answer.h"
+#include "../http/answer.h"
 #include "book.h"
 #include "load.h"
 #include "operation.h"
 #include "options.h"
 #include "result.h"
-#include "target.h"
+#include "../http/target.h"
 
 #define ENGINE_INPUT      (64 * 1024) /* bytes read at once */
 #define ENGINE_CONNECTING 256         /* connections that are being made at once */

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "../../base/clock.h"
-#include "answer.h"
+#include "../http/answer.h"
 #include "fetch.h"
 #include "load.h"
 

@@ -6,7 +6,7 @@
 
 #include "book.h"
 #include "options.h"
-#include "target.h"
+#include "../http/target.h"
 
 #define FETCH_AHEAD 64 /* requests under way */
 

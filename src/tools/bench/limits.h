@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #include "options.h"
-#include "target.h"
+#include "../http/target.h"
 
 /*
  * Raises the limit on open files to FILES if need be.  False if it cannot be that high: what to do

@@ -8,7 +8,7 @@
 #include "operation.h"
 #include "options.h"
 #include "random.h"
-#include "target.h"
+#include "../http/target.h"
 #include "zipf.h"
 
 #define LOAD_NAME_MAX (PREFIX_MAX + 8)                     /* bytes of an account's name */

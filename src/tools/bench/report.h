@@ -8,7 +8,7 @@
 
 #include "options.h"
 #include "result.h"
-#include "target.h"
+#include "../http/target.h"
 
 #define REPORT_NUMBER 24 /* bytes of a number with its unit, NUL included */
 

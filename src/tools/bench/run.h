@@ -5,7 +5,7 @@
 #include "book.h"
 #include "options.h"
 #include "result.h"
-#include "target.h"
+#include "../http/target.h"
 
 enum run_end {
 	RUN_DONE,

@@ -14,9 +14,15 @@
 #define UNIX_SCHEME  "unix:"
 #define DEFAULT_PORT "80"
 
-static bool complain(const char *url, const char *why)
+static bool complain(char *error, const char *url, const char *why)
 {
-	fprintf(stderr, "tallybench: %s: %s\n", url, why);
+	snprintf(error, TARGET_ERROR_SIZE, "%s: %s", url, why);
+	return false;
+}
+
+static bool cannot_connect(char *error, const char *url, int cause)
+{
+	snprintf(error, TARGET_ERROR_SIZE, "cannot connect to %s: %s", url, strerror(cause));
 	return false;
 }
 
@@ -92,15 +98,15 @@ static int try_address(const struct target *target, double timeout)
 
 /* ---- the URL */
 
-static bool find_unix(struct target *target, const char *path, bool *usage)
+static bool find_unix(struct target *target, const char *path, bool *usage, char *error)
 {
 	struct sockaddr_un *address = (struct sockaddr_un *)&target->address;
 
 	*usage = true;
 	if (path[0] != '/')
-		return complain(target->url, "the path of a socket must begin with a slash");
+		return complain(error, target->url, "the path of a socket must begin with a slash");
 	if (strlen(path) >= sizeof address->sun_path)
-		return complain(target->url, "the path of a socket may have 107 bytes");
+		return complain(error, target->url, "the path of a socket may have 107 bytes");
 	address->sun_family = AF_UNIX;
 	memcpy(address->sun_path, path, strlen(path) + 1);
 	target->length = sizeof *address;
@@ -140,29 +146,29 @@ static bool split(char *text, const char **host, const char **port)
 }
 
 /* The first of the name's addresses that takes a connection. */
-static bool find_address(struct target *target, const char *host, const char *port, double timeout)
+static bool find_address(struct target *target, const char *host, const char *port, double timeout,
+                         char *error)
 {
 	struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
 	struct addrinfo *list;
-	int error = getaddrinfo(host, port, &hints, &list);
+	int cause = getaddrinfo(host, port, &hints, &list);
 
-	if (error != 0)
-		return complain(target->url, gai_strerror(error));
+	if (cause != 0)
+		return complain(error, target->url, gai_strerror(cause));
 	for (const struct addrinfo *one = list; one != NULL; one = one->ai_next) {
 		memcpy(&target->address, one->ai_addr, one->ai_addrlen);
 		target->length = one->ai_addrlen;
-		error = try_address(target, timeout);
-		if (error == 0)
+		cause = try_address(target, timeout);
+		if (cause == 0)
 			break;
 	}
 	freeaddrinfo(list);
-	if (error == 0)
+	if (cause == 0)
 		return true;
-	fprintf(stderr, "tallybench: cannot connect to %s: %s\n", target->url, strerror(error));
-	return false;
+	return cannot_connect(error, target->url, cause);
 }
 
-bool target_find(struct target *target, const char *url, double timeout, bool *usage)
+bool target_find(struct target *target, const char *url, double timeout, bool *usage, char *error)
 {
 	char text[TARGET_HOST_MAX + 16];
 	const char *host, *port;
@@ -170,26 +176,25 @@ bool target_find(struct target *target, const char *url, double timeout, bool *u
 	*target = (struct target){.url = url};
 	*usage = false;
 	if (strncmp(url, UNIX_SCHEME, strlen(UNIX_SCHEME)) == 0) {
-		if (!find_unix(target, url + strlen(UNIX_SCHEME), usage))
+		if (!find_unix(target, url + strlen(UNIX_SCHEME), usage, error))
 			return false;
-		int error = try_address(target, timeout);
-		if (error == 0)
+		int cause = try_address(target, timeout);
+		if (cause == 0)
 			return true;
-		fprintf(stderr, "tallybench: cannot connect to %s: %s\n", url, strerror(error));
-		return false;
+		return cannot_connect(error, url, cause);
 	}
 	*usage = true;
 	if (strncmp(url, SCHEME, strlen(SCHEME)) != 0)
-		return complain(url, "not a URL of the form http://HOST:PORT or unix:/PATH");
+		return complain(error, url, "not a URL of the form http://HOST:PORT or unix:/PATH");
 	if (strlen(url + strlen(SCHEME)) >= sizeof text)
-		return complain(url, "the host is too long");
+		return complain(error, url, "the host is too long");
 	strcpy(text, url + strlen(SCHEME));
 	if (!split(text, &host, &port) || strlen(host) > TARGET_HOST_MAX)
-		return complain(url, "not a URL of the form http://HOST:PORT or unix:/PATH");
+		return complain(error, url, "not a URL of the form http://HOST:PORT or unix:/PATH");
 	*usage = false;
 	const char *format = strchr(host, ':') != NULL ? "[%s]:%s" : "%s:%s";
 	if (snprintf(target->host, sizeof target->host, format, host, port) >=
 	    (int)sizeof target->host)
-		return complain(url, "the host is too long");
-	return find_address(target, host, port, timeout);
+		return complain(error, url, "the host is too long");
+	return find_address(target, host, port, timeout, error);
 }

@@ -2,8 +2,8 @@
  * HTTP/1.1 answers, read as they come (RFC 9112): a pure function over bytes that keeps the first
  * bytes of each document or line.  It knows nothing of JSON.
  */
-#ifndef TALLYD_BENCH_ANSWER_H
-#define TALLYD_BENCH_ANSWER_H
+#ifndef TALLYD_HTTP_ANSWER_H
+#define TALLYD_HTTP_ANSWER_H
 
 #include <stdbool.h>
 #include <stddef.h>

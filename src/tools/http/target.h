@@ -1,12 +1,13 @@
-/* What is measured: a URL, and the address behind it. */
-#ifndef TALLYD_BENCH_TARGET_H
-#define TALLYD_BENCH_TARGET_H
+/* A server: a URL, and the address behind it. */
+#ifndef TALLYD_HTTP_TARGET_H
+#define TALLYD_HTTP_TARGET_H
 
 #include <stdbool.h>
 #include <sys/socket.h>
 #include <stdint.h>
 
-#define TARGET_HOST_MAX 255 /* bytes of a host's name, as in the DNS */
+#define TARGET_HOST_MAX   255 /* bytes of a host's name, as in the DNS */
+#define TARGET_ERROR_SIZE 512 /* bytes of a message; more is cut */
 
 struct target {
 	const char *url;                 /* borrowed */
@@ -18,9 +19,10 @@ struct target {
 /*
  * Reads URL, http://HOST[:PORT] (port 80; [::1] for IPv6) or unix:/PATH, into *TARGET and finds an
  * address of it that takes connections within TIMEOUT seconds.  URL must stay.  True; or false
- * with what is wrong on standard error, and *USAGE says whether that is the URL itself.
+ * with what is wrong in ERROR (TARGET_ERROR_SIZE bytes), and *USAGE says whether that is the URL
+ * itself.
  */
-bool target_find(struct target *target, const char *url, double timeout, bool *usage);
+bool target_find(struct target *target, const char *url, double timeout, bool *usage, char *error);
 
 /* Is TARGET on an IPv4 loopback address, which has 127.0.0.0/8 as its neighbours? */
 bool target_is_loopback(const struct target *target);

@@ -1,0 +1,256 @@
+#!/usr/bin/perl
+# tallyctl import: what stands in its lines is in the daemon afterwards, once, however often it is
+# killed and run again, and whatever happens to the daemon meanwhile.  What is not is said.
+
+use strict;
+use warnings;
+
+use File::Temp qw(tempdir);
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use Ctl qw(ctl ctl_json go_on is_error stop_all tallyctl);
+use IO::Socket::INET;
+use POSIX qw(strftime);
+use Tallyd qw(free_port patience slurp wait_until);
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+my $dir = tempdir(CLEANUP => 1);
+my $tallyd = Tallyd->start(
+	config => { workers => 2, max_ids => 500_000, max_accounts => 200_000, respawn_backoff => 0,
+		sync => 'interval', ring_size => '8M', journal_segment => '16M' },
+	listen => [['127.0.0.1:0', { protocol => 'http' }], ['unix:%DIR%/socket', { protocol => 'http' }]]);
+my @here = ('-c', $tallyd->config_file);
+
+my $files = 0;
+sub file {
+	my (@lines) = @_;
+	my $name = "$dir/" . $files++;
+	open my $file, '>', $name or die $!;
+	print {$file} map { "$_\n" } @lines;
+	close $file or die $!;
+	return $name;
+}
+sub import_file { return ctl_json(@here, 'import', @_) }
+sub counts { my ($json) = @_; return join ' ', @$json{qw(status lines accepted duplicate)} }
+
+# ---- events
+
+my @events = map { qq({"account":"e@{[$_ % 10]}","amount":$_,"id":"ev-$_"}) } 1 .. 2500;
+my ($status, $json, $err) = import_file(file(@events));
+is($status, 0, 'events are imported') or diag $err;
+is(counts($json), 'ok 2500 2500 0', 'all of them');
+is($err, '', 'without a word, and without a bar where there is no terminal');
+my $e3 = $tallyd->balance('e3');
+is($e3, 3 * 250 + 10 * (249 * 250 / 2), 'into their accounts');
+($status, $json) = import_file(file(@events));
+is("$status " . counts($json), '0 ok 2500 0 2500', 'a second time they are there already');
+is($tallyd->balance('e3'), $e3, 'and nothing changes');
+($status, $json) = ctl_json('import', '-u', 'unix:' . $tallyd->dir . '/socket', file(@events[0 .. 4], @events[2, 3]));
+is("$status " . counts($json), '0 ok 7 0 7', 'through a socket of the file system, too');
+($status, $json) = import_file(file('{"account":"twice","amount":1,"id":"tw"}', '', '{"account":"twice","amount":1,"id":"tw"}'));
+is("$status " . counts($json), '0 ok 3 1 1', 'an id that comes twice is one event; an empty line is none');
+
+my @plain = map { qq({"account":"plain","amount":1}) } 1 .. 1500;
+is_error([@here, 'import', file($events[0], '{"account":"never","amount":1,"id":"never"}', @plain)], 2, 'usage',
+	qr/line 3 has no id: .*--batch NAME.*--no-resume/, 'lines without ids');
+is($tallyd->balance('never'), undef, 'nothing was sent');
+($status, $json) = import_file('-b', 'may', file(@plain));
+is("$status " . counts($json), '0 ok 1500 1500 0', 'with a batch');
+($status, $json) = import_file('-b', 'may', file(@plain));
+is("$status " . counts($json), '0 ok 1500 0 1500', 'they are known again');
+is($tallyd->balance('plain'), 1500, 'so they count once');
+($status, $json) = import_file('--no-resume', file(@plain));
+is("$status " . counts($json), '0 ok 1500 1500 0', 'with --no-resume');
+is($tallyd->balance('plain'), 3000, 'twice');
+my $said = `printf '{"account":"in","amount":7,"id":"in"}' | '@{[tallyctl()]}' -c '@{[$tallyd->config_file]}' import`;
+like($said, qr/^lines +1\naccepted +1\nduplicate +0\n\z/, 'from standard input, to people, without a last line\'s end');
+
+# ---- what is refused
+
+$tallyd->call(PUT => '/accounts/poor', { floor => 0 });
+my @mixed = ('{"account":"good","amount":1,"id":"g1"}', '{"account":"poor","amount":-1,"id":"p1"}',
+	'{"account":', '{"type":"transfr","account":"x"}', '{"account":"x","amount":1,"id":"l","note":"' . 'x' x 5000 . '"}',
+	'{"from":"a","to":"b","amount":1,"id":"t"}', '{"account":"good","amount":1,"id":"g2"}');
+($status, $json, $err) = import_file(file(@mixed));
+is($status, 1, 'a line that is not JSON stops it');
+like($err, qr/^tallyctl: line 3: invalid_json: /m, 'it is named');
+is($tallyd->balance('good'), 1, 'what stands before it is done, what stands after is not');
+is("$json->{status} $json->{reason}", 'error failed', 'with --json as well');
+($status, $json, $err) = import_file('-k', '-r', "$dir/rejects", file(@mixed));
+is($status, 1, 'with --keep-going it goes to the end, and says 1');
+is(counts($json), 'error 7 1 1', 'the good ones are there');
+is_deeply($json->{rejected}, { insufficient_funds => 1, invalid_json => 1, unknown_type => 1, line_too_long => 1, unknown_key => 1 },
+	'the others are counted by reason');
+is_deeply([sort split /\n/, slurp("$dir/rejects")], [sort @mixed[1, 2, 3, 5]], 'and written to the file');
+like($err, qr/^tallyctl: line $_: /m, "line $_ is said") for 2 .. 6;
+is_error([@here, 'import', "$dir/none"], 1, 'failed', qr/none: No such file/, 'no file');
+is_error(['import', '-u', 'http://127.0.0.1:' . free_port(), file(@events)], 3, 'not_running', qr/cannot connect to .*refused/, 'no daemon');
+is_error(['-d', $dir, 'import', file(@events)], 2, 'usage', qr/name its URL with -u/, 'a directory without a configuration');
+is_error([@here, 'import', '-u', 'ftp://x', file(@events)], 2, 'usage', qr/-u: .*not a URL/, 'another URL');
+is_error([@here, 'import', '-b', 'a b', file(@events)], 2, 'usage', qr/-b: a name of/, 'a batch with a blank');
+
+# ---- an export
+
+my $soon = strftime '%Y-%m-%dT%H:%M:%S.000000Z', gmtime time + 600;
+my $past = '2020-01-01T00:00:00.000000Z';
+my $long = 'a long name, of which no id can be made as it is: ' . "\xc3\xa4" x 20;
+sub account {
+	my ($name, $balance, $held, $floor, $ceiling, $frozen) = @_;
+	$_ = defined $_ ? $_ : 'null' for $floor, $ceiling;
+	$frozen ||= 'none';
+	return qq({"type":"account","account":"$name","balance":$balance,"held":$held,"available":null,"floor":$floor,"ceiling":$ceiling,"frozen":"$frozen","version":9,"created":"$past","updated":"$past"});
+}
+sub hold {
+	my ($id, $account, $amount, $expires, $state) = @_;
+	return qq({"type":"hold","hold":"$id","state":"@{[$state || 'open']}","account":"$account","amount":$amount,"captured":0,"expires":"$expires","placed":"$past","settled":null,"lsn":"5"});
+}
+my @accounts = (account('x-plain', 100, 0), account('x-debt', -50, 0, -60), account('x-below', -50, 0, 0),
+	account('x-above', 500, 0, undef, 10), account('x-frozen', 7, 3, 0, undef, 'all'), account('x-zero', 0, 0, 0),
+	account('x-held', 30, 30, 10), account($long, 5, 0), account('x-loose', 20, 9, 0));
+my @holds = (hold('h1', 'x-frozen', 3, $soon), hold('h2', 'x-held', 20, $soon), hold('h3', 'x-held', 10, $soon),
+	hold('h4', 'x-loose', 4, $past), hold('h5', 'x-loose', 5, $soon), hold('h6', 'x-loose', 5, $soon, 'captured'));
+sub export {
+	my ($key, $accounts, $holds) = @_;
+	return (qq({"type":"export","format":1,"journal":"$key","lsn":4711,"time":"$past"}), @$accounts, @$holds,
+		qq({"type":"id","id":"old","lsn":12,"time":"$past","outcome":"accepted"}),
+		sprintf '{"type":"end","accounts":%d,"holds":%d,"ids":1}', scalar @$accounts, scalar @$holds);
+}
+sub state_of {
+	return join "\n", map {
+		utf8::decode(my $text = $_);
+		my $path = $_ =~ s/([^A-Za-z0-9])/sprintf '%%%02X', ord $1/ger;
+		my $answer = $tallyd->call(GET => "/accounts/$path");
+		my $is = $answer->{json};
+		join ' ', map { defined $_ ? $_ : 'null' } @$is{qw(balance held floor ceiling frozen)};
+	} @_;
+}
+my @names = ('x-plain', 'x-debt', 'x-below', 'x-above', 'x-frozen', 'x-zero', 'x-held', $long, 'x-loose');
+my $wanted = join "\n", '100 0 null null none', '-50 0 -60 null none', '-50 0 0 null none', '500 0 null 10 none',
+	'7 3 0 null all', '0 0 0 null none', '30 30 10 null none', '5 0 null null none', '20 5 0 null none';
+my @whole = export('00c0ffee', \@accounts, \@holds);
+
+# Cut off: said, and the same again as a whole.
+($status, $json, $err) = import_file(file(@whole[0 .. 10]));
+is($status, 1, 'an export that is cut off');
+like($err, qr/the export is cut: its last line is missing/, 'is said to be');
+is($json->{without_limits}, 2, 'accounts that wait for their holds are counted');
+($status, $json) = import_file(file(@whole));
+is($status, 0, 'the whole afterwards') or diag explain $json;
+is(state_of(@names), $wanted, 'every account is as it was');
+is("@$json{qw(expired_holds ids_skipped without_limits)}", '2 1 0', 'what has expired, and ids, are passed over');
+is($tallyd->call(GET => '/holds/h3')->{json}{amount}, 10, 'holds have the ids that they had');
+sleep 1.1; # so that a hold has less time left than the first time
+($status, $json) = import_file(file(@whole));
+is($status, 0, 'again') or diag explain $json;
+is("$json->{accepted} $json->{duplicate}", '0 13', 'everything is there already');
+is(state_of(@names), $wanted, 'and as it was');
+is($tallyd->call(POST => '/holds/h3/capture', {})->{status}, 200, 'a hold is captured by its id');
+($status, $json) = import_file(file(export('00c0ffee', [account('x-plain', 100, 0)], [hold('h1', 'x-plain', 3, $soon)])));
+is_deeply([$status, $json->{rejected}], [1, { id_reused => 1 }], 'an id that is another hold\'s is refused');
+($status, $json) = import_file(file(export('abcd', [account('x-plain', 1, 0)], [])));
+is_deeply([$status, $json->{rejected}], [1, { account_exists => 1 }], 'an account of another export is refused');
+is($tallyd->balance('x-plain'), 100, 'and not added to');
+my @short = export('beef', [account('y1', 1, 0), account('y2', 1, 0)], []);
+splice @short, 2, 1;
+($status, $json, $err) = import_file(file(@short));
+is($status, 1, 'lines that are missing in the middle');
+like($err, qr/counts others than were read/, 'are noticed');
+($status, $json, $err) = import_file(file(@whole[1 .. 3]));
+like($err, qr/line 1: unknown_type: an export begins/, 'one without its beginning');
+
+# ---- killed, and again
+
+sub begin {
+	my (@command) = @_;
+	my $pid = fork;
+	if ($pid == 0) {
+		open STDOUT, '>', "$dir/out" and open STDERR, '>', "$dir/err" or POSIX::_exit(126);
+		exec tallyctl(), '--json', @command or POSIX::_exit(127);
+	}
+	return $pid;
+}
+sub finish {
+	my ($pid) = @_;
+	waitpid $pid, 0;
+	return ($? >> 8, JSON::PP->new->decode(slurp("$dir/out") || '{}'), slurp("$dir/err"));
+}
+sub many { my ($account, $count) = @_; return file(map { qq({"account":"$account","amount":1,"id":"$account-$_"}) } 1 .. $count) }
+sub some { my ($account, $least) = @_; return wait_until { ($tallyd->balance($account) || 0) >= $least } }
+
+my $killed = many('killed', 60_000);
+my $pid = begin(@here, 'import', $killed);
+ok(some('killed', 3000), 'an import is under way');
+kill KILL => $pid;
+waitpid $pid, 0;
+my $before = $tallyd->balance('killed');
+cmp_ok($before, '<', 60_000, 'and is killed');
+($status, $json) = import_file($killed);
+is($status, 0, 'it is run again');
+is($tallyd->balance('killed'), 60_000, 'every line counts once');
+cmp_ok($json->{duplicate}, '>=', $before, 'those of the first time are duplicates');
+is($json->{duplicate} + $json->{accepted}, 60_000, 'the others are accepted');
+
+$pid = begin(@here, 'import', many('worker', 60_000));
+ok(some('worker', 2000), 'a worker');
+kill KILL => map { $_->{pid} } $tallyd->children('worker');
+($status, $json, $err) = finish($pid);
+is($status, 0, 'is killed under it') or diag $err;
+is($tallyd->balance('worker'), 60_000, 'nothing is lost, nothing doubled');
+is(counts($json), 'ok 60000 60000 0', 'and all are counted as new');
+cmp_ok($json->{reconnects}, '>', 0, 'it connected again');
+
+$pid = begin(@here, 'import', many('daemon', 60_000));
+ok(some('daemon', 2000), 'the daemon');
+$tallyd->kill9;
+$tallyd->start_again;
+($status, $json, $err) = finish($pid);
+is($status, 0, 'is killed and started under it') or diag $err;
+is($tallyd->balance('daemon'), 60_000, 'nothing is lost, nothing doubled');
+
+# Nobody answers: patience ends.
+my @workers = map { $_->{pid} } $tallyd->children('worker');
+stop_all(@workers);
+is_deeply([(ctl_json(@here, 'import', '-p', 0.5, file(@events)))[0]], [7], 'a daemon that does not answer is waited for, not for ever');
+go_on(@workers);
+
+# ---- the bar
+
+SKIP: {
+	skip 'there is no script(1) here', 3 unless grep { -x "$_/script" } split /:/, $ENV{PATH};
+	stop_all(map { $_->{pid} } $tallyd->children('journal'));
+	my $bar = many('bar', 20_000);
+	my $shell = fork;
+	if ($shell == 0) {
+		open STDIN, '<', '/dev/null';
+		open STDOUT, '>', "$dir/screen";
+		exec 'script', '-qfec', "'@{[tallyctl()]}' -c '@{[$tallyd->config_file]}' import '$bar'", '/dev/null' or POSIX::_exit(127);
+	}
+	my $drawn = wait_until { slurp("$dir/screen") =~ /\r\033\[K\[#*\.+\] +\d+% [\d ]+ lines, \S+\/s/ };
+	ok($drawn, 'on a terminal there is a bar');
+	go_on(map { $_->{pid} } $tallyd->children('journal'));
+	waitpid $shell, 0;
+	is($?, 0, 'it is imported');
+	like(slurp("$dir/screen"), qr/\r\033\[Klines +20 000\r\naccepted +20 000\r\n/, 'and the bar is gone at the end');
+}
+
+# ---- many, and a full queue
+
+my $lots = file(map { qq({"account":"lots@{[$_ % 1000]}","amount":1,"id":"lots-$_"}) } 1 .. 200_000);
+my $began = time;
+($status, $json) = import_file($lots);
+is(counts($json), 'ok 200000 200000 0', '200000 lines');
+my $seconds = time - $began;
+cmp_ok($seconds, '<', 15 * patience(), sprintf 'in %.1f s', $seconds);
+is($tallyd->stop, 0, 'the daemon stops');
+
+$tallyd = Tallyd->start(config => { workers => 1, queue_events => 64, ring_size => '64k', journal_segment => '16M', max_ids => 100_000 });
+@here = ('-c', $tallyd->config_file);
+my @fill = map { account("full$_", $_, 0) } 1 .. 3000;
+($status, $json, $err) = import_file(file(export('f011', \@fill, [])));
+is($status, 0, 'with a queue that is full all the time') or diag $err;
+is($json->{accepted}, 3000, 'all accounts are made');
+is(join(' ', map { $tallyd->balance("full$_") } 1, 1500, 3000), '1 1500 3000', 'with their balances');
+is($tallyd->stop, 0, 'it stops');
+
+done_testing();
