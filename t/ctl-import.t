@@ -18,7 +18,7 @@ use Time::HiRes qw(sleep time);
 my $dir = tempdir(CLEANUP => 1);
 my $tallyd = Tallyd->start(
 	config => { workers => 2, max_ids => 500_000, max_accounts => 200_000, respawn_backoff => 0,
-		sync => 'interval', ring_size => '8M', journal_segment => '16M' },
+		ring_size => '8M', journal_segment => '16M' },
 	listen => [['127.0.0.1:0', { protocol => 'http' }], ['unix:%DIR%/socket', { protocol => 'http' }]]);
 my @here = ('-c', $tallyd->config_file);
 
@@ -84,6 +84,11 @@ is_deeply($json->{rejected}, { insufficient_funds => 1, invalid_json => 1, unkno
 	'the others are counted by reason');
 is_deeply([sort split /\n/, slurp("$dir/rejects")], [sort @mixed[1, 2, 3, 5]], 'and written to the file');
 like($err, qr/^tallyctl: line $_: /m, "line $_ is said") for 2 .. 6;
+($status, $json, $err) = import_file('-k', file(('[]') x 25, qq({"account":"after","amount":1,"id":"af"}), '{}'));
+is_deeply([$status, $json->{rejected}, $json->{accepted}], [1, { not_an_object => 25, missing_account => 1 }, 1], 'many bad lines');
+is(scalar(() = $err =~ /^tallyctl: line /mg), 20, 'of which the first are said');
+like($err, qr/^tallyctl: more lines that are refused are only counted$/m, 'and that they are not all');
+is_error([@here, 'import', '-r', "$dir/none/r", file(@events)], 1, 'failed', qr{none/r: No such file}, 'no place for the rejects');
 is_error([@here, 'import', "$dir/none"], 1, 'failed', qr/none: No such file/, 'no file');
 is_error(['import', '-u', 'http://127.0.0.1:' . free_port(), file(@events)], 3, 'not_running', qr/cannot connect to .*refused/, 'no daemon');
 is_error(['-d', $dir, 'import', file(@events)], 2, 'usage', qr/name its URL with -u/, 'a directory without a configuration');
@@ -208,6 +213,17 @@ $tallyd->start_again;
 is($status, 0, 'is killed and started under it') or diag $err;
 is($tallyd->balance('daemon'), 60_000, 'nothing is lost, nothing doubled');
 
+my $once = file(map { '{"account":"once","amount":1}' } 1 .. 60_000);
+$pid = begin(@here, 'import', '--no-resume', $once);
+ok(some('once', 2000), 'lines without ids');
+kill KILL => map { $_->{pid} } $tallyd->children('worker');
+($status, $json, $err) = finish($pid);
+is($status, 1, 'of which answers are lost');
+cmp_ok($json->{unknown}, '>', 0, 'are counted');
+is($json->{accepted} + $json->{unknown}, 60_000, 'all of them');
+cmp_ok($tallyd->balance('once'), '>=', $json->{accepted}, 'what is accepted is there');
+cmp_ok($tallyd->balance('once'), '<=', 60_000, 'and none was sent twice');
+
 # Nobody answers: patience ends.
 my @workers = map { $_->{pid} } $tallyd->children('worker');
 stop_all(@workers);
@@ -226,7 +242,7 @@ SKIP: {
 		open STDOUT, '>', "$dir/screen";
 		exec 'script', '-qfec', "'@{[tallyctl()]}' -c '@{[$tallyd->config_file]}' import '$bar'", '/dev/null' or POSIX::_exit(127);
 	}
-	my $drawn = wait_until { slurp("$dir/screen") =~ /\r\033\[K\[#*\.+\] +\d+% [\d ]+ lines, \S+\/s/ };
+	my $drawn = wait_until { -e "$dir/screen" && slurp("$dir/screen") =~ /\r\033\[K\[#*\.+\] +\d+% [\d ]+ lines, \S+\/s/ };
 	ok($drawn, 'on a terminal there is a bar');
 	go_on(map { $_->{pid} } $tallyd->children('journal'));
 	waitpid $shell, 0;
