@@ -230,6 +230,41 @@ stop_all(@workers);
 is_deeply([(ctl_json(@here, 'import', '-p', 0.5, file(@events)))[0]], [7], 'a daemon that does not answer is waited for, not for ever');
 go_on(@workers);
 
+# A server that cuts its answers short: what was answered is not sent again, the rest in its order.
+my $server = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1') or die $!;
+my @five = map { qq({"account":"cut","amount":1,"id":"c$_"}) } 1 .. 5;
+my $good = sub { return qq({"status":"accepted","account":"cut","balance":1,"version":1,"lsn":"$_[0]"}) };
+my @script = (
+	[[@five], [$good->(10), $good->(11)]],
+	[[@five[2 .. 4]], ['{"status":"rejected","reason":"account_frozen"}', '{"status":"error","reason":"queue_full"}', $good->(12)]],
+	[[@five[3, 4]], [$good->(13), $good->(12)]],
+);
+my $cutter = fork;
+if ($cutter == 0) {
+	close $server->accept; # the question how far the journal is
+	my $right = 1;
+	for my $part (@script) {
+		my ($wanted, $answers) = @$part;
+		my $client = $server->accept;
+		my $request = '';
+		my $body = join '', map { "$_\n" } @$wanted;
+		1 while $request !~ /\r\n\r\n(?:[^\n]*\n){@{[scalar @$wanted]}}\z/ && sysread $client, $request, 65536, length $request;
+		$right &&= $request =~ /\r\n\r\n\Q$body\E\z/ && $request =~ /Content-Length: @{[length $body]}\r\n/;
+		my $lines = join '', map { "$_\n" } @$answers;
+		syswrite $client, "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
+			. sprintf("%x\r\n%s\r\n", length $lines, $lines) . ($part == $script[-1] ? "0\r\n\r\n" : '');
+		close $client;
+	}
+	POSIX::_exit($right ? 0 : 1);
+}
+($status, $json, $err) = ctl_json('import', '-u', 'http://127.0.0.1:' . $server->sockport, file(@five));
+waitpid $cutter, 0;
+is($?, 0, 'after an answer that is cut the rest is sent, and a full queue makes it come again');
+is($status, 1, 'a line is refused');
+like($err, qr/^tallyctl: line 3: account_frozen/m, 'that one');
+is_deeply([@$json{qw(accepted duplicate rejected reconnects)}], [4, 0, { account_frozen => 1 }, 2], 'the others are new, whenever they were answered');
+close $server;
+
 # ---- the bar
 
 SKIP: {
