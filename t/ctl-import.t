@@ -241,7 +241,8 @@ my @script = (
 );
 my $cutter = fork;
 if ($cutter == 0) {
-	close $server->accept; # the question how far the journal is
+	alarm 20 * patience();
+	close $server->accept for 1, 2; # whether it is there, and how far its journal is
 	my $right = 1;
 	for my $part (@script) {
 		my ($wanted, $answers) = @$part;
