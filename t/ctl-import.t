@@ -303,6 +303,24 @@ my @fill = map { account("full$_", $_, 0) } 1 .. 3000;
 is($status, 0, 'with a queue that is full all the time') or diag $err;
 is($json->{accepted}, 3000, 'all accounts are made');
 is(join(' ', map { $tallyd->balance("full$_") } 1, 1500, 3000), '1 1500 3000', 'with their balances');
+
+# What export really writes, of a daemon with all of it, into another one.
+$tallyd->call(PUT => '/accounts/full7', { floor => 10, frozen => 'all' });
+$tallyd->call(POST => '/holds', { account => 'full9', amount => 4, ttl => 600, id => 'real' });
+my $export = "$dir/export";
+is(system("'@{[tallyctl()]}' -d '@{[$tallyd->data_dir]}' export >'$export' 2>'$dir/err'"), 0, 'a real export') or diag slurp("$dir/err");
+my @real = ('full7', 'full9', 'full3000');
+my $there = state_of(@real);
+is($tallyd->stop, 0, 'it stops');
+$tallyd = Tallyd->start(config => { max_ids => 100_000, ring_size => '8M', journal_segment => '16M' });
+@here = ('-c', $tallyd->config_file);
+for my $time ('once', 'twice') {
+	($status, $json, $err) = import_file($export);
+	is($status, 0, "is imported $time") or diag $err;
+	is(state_of(@real), $there, 'and accounts are as they were');
+	is($tallyd->call(GET => '/holds/real')->{json}{amount}, 4, 'with their holds');
+}
+is($json->{accepted}, 0, 'the second time nothing is new');
 is($tallyd->stop, 0, 'it stops');
 
 done_testing();
