@@ -25,6 +25,14 @@ sub script {
 	return;
 }
 
+sub spew {
+	my ($path, $text) = @_;
+	open my $file, '>', $path or die "cannot write $path: $!";
+	print {$file} $text;
+	close $file or die "cannot write $path: $!";
+	return;
+}
+
 sub contents {
 	my ($path) = @_;
 	open my $file, '<', $path or return '';
@@ -89,12 +97,12 @@ sub bootstrap {
 
 SKIP: {
 	skip 'shellcheck is not installed', 1 unless grep { -x "$_/shellcheck" } split /:/, $ENV{PATH};
-	is(`shellcheck '$source/bootstrap' '$source/t/run-one' 2>&1`, '', 'shellcheck has nothing to say');
+	is(`shellcheck '$source/bootstrap' '$source/t/run-one' '$source/packaging/build-deb' 2>&1`, '', 'shellcheck has nothing to say');
 }
 
 my ($status, $out, $err) = bootstrap('help');
 is($status, 0, 'help');
-like($out, qr/^usage: .*\brun\b.*\bcheck\b.*\bbench\b/s, '... tells the verbs');
+like($out, qr/^usage: .*\brun\b.*\bcheck\b.*\bbench\b.*\bdeb\b/s, '... tells the verbs');
 ($status, $out, $err) = bootstrap('nonsense');
 is($status, 2, 'an unknown verb is refused');
 like($err, qr/^usage:/, '... with the usage on stderr');
@@ -158,6 +166,15 @@ machine(uid => 0, apt => $install);
 is($status, 0, 'check');
 like($out, qr/Result: PASS\n\z/, '... ends on the verdict');
 like(contents("$top/apt.log"), qr/install.*\bstrace\b/, '... and installs what the tests need');
+
+# Only made, not built: the package is built from what make dist packs.
+spew("$house/build/Makefile", "all:\n\t\@echo built; exit 1\n\ndeb:\n\t\@echo ./tallyd_1-1_all.deb\n");
+unlink "$top/packages/debhelper";
+machine(uid => 0, apt => $install);
+($status, $out, $err) = bootstrap('deb');
+is($status, 0, 'deb') or diag $err;
+is($out, "./tallyd_1-1_all.deb\n", '... says which package it made');
+like(contents("$top/apt.log"), qr/install debhelper\n\z/, '... and installs what that needs');
 
 open my $makefile, '>', "$house/build-check/Makefile" or die "cannot write a Makefile: $!";
 print {$makefile} "all:\n\nprove:\n\t\@echo 'Result: FAIL'; exit 1\n";
