@@ -75,7 +75,7 @@ for my $command (@commands) {
 	like($synopsis, qr/^\.Cm \Q$command\E$/m, 'it is in the synopsis');
 	my ($usage) = $text =~ /^usage: tallyctl (.*(?:\n {16,}.*)*)/;
 	my ($line) = $synopsis =~ /^\.Cm \Q$command\E\n((?:\.(?:Op|Ar) .*\n)*)/m;
-	my @given = map { s/^Op Fl Fl (\S+)$/[--$1]/r =~ s/^Op Fl (\w)$/[-$1]/r =~ s/^Op Ar (\w+)$/[$1]/r =~ s/^Op Fl (\w) Ar (\w+)$/[-$1 $2]/r =~ s/^Ar (\w+)$/$1/r } map { s/^\.//r } split /\n/, $line || '';
+	my @given = map { s/^Op Fl Fl (\S+)$/[--$1]/r =~ s/^Op Fl Fl (\S+) Ar (\w+)$/[--$1=$2]/r =~ s/^Op Fl (\w)$/[-$1]/r =~ s/^Op Ar (\w+)$/[$1]/r =~ s/^Op Fl (\w) Ar (\w+)$/[-$1 $2]/r =~ s/^Ar (\w+)$/$1/r } map { s/^\.//r } split /\n/, $line || '';
 	is(join(' ', $command, @given), $usage =~ s/\s+/ /gr, 'with the same words');
 }
 my ($exits) = $page =~ /^\.Sh EXIT STATUS\n(.*?)^\.Sh /ms;

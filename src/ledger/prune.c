@@ -57,28 +57,32 @@ static uint64_t before(uint64_t now, uint64_t span)
 
 /* Segment INDEX has a successor, whose first record is younger than all of its own. */
 static int is_wanted(const struct store *store, size_t index, const struct retention *retention,
-                     const struct prune_limits *limits, bool *wanted)
+                     const struct prune_limits *limits, bool *wanted, enum prune_kept *kept)
 {
 	const struct segment *next = &store->segment[index + 1];
 	uint64_t time_us;
 
+	*kept = PRUNE_KEPT_RETENTION;
 	*wanted = true;
 	if (retention->bytes != 0 && limits->tail - next->base < retention->bytes)
 		return 0;
 	if (first_time(store, next, &time_us) != 0)
 		return -1;
-	*wanted = time_us > before(limits->now_us, limits->window_us) ||
-	          (retention->us != 0 && time_us > before(limits->now_us, retention->us));
+	if (retention->us != 0 && time_us > before(limits->now_us, retention->us))
+		return 0;
+	*kept = PRUNE_KEPT_IDS;
+	*wanted = time_us > before(limits->now_us, limits->window_us);
 	return 0;
 }
 
-static int remove_segment(const struct store *store, const struct segment *segment,
+static int remove_segment(const struct store *store, const struct segment *segment, bool rehearse,
                           struct pruning *done)
 {
 	char name[SEGMENT_NAME_SIZE];
 
 	segment_name(name, segment->base);
-	if (unlinkat(store->directory, name, 0) != 0 || disk_fsync(store->directory) != 0)
+	if (!rehearse &&
+	    (unlinkat(store->directory, name, 0) != 0 || disk_fsync(store->directory) != 0))
 		return -1;
 	done->segments++;
 	done->bytes += segment->size;
@@ -93,15 +97,17 @@ static int prune(const struct store *store, uint64_t needed, const struct retent
 		const struct segment *segment = &store->segment[i];
 		uint64_t end = segment->base + segment->size;
 		bool wanted;
+		done->kept = PRUNE_KEPT_RECOVERY;
 		if (end > needed || end > limits->tail)
 			return 0;
-		if (is_wanted(store, i, retention, limits, &wanted) != 0)
+		if (is_wanted(store, i, retention, limits, &wanted, &done->kept) != 0)
 			return -1;
 		if (wanted)
 			return 0;
-		if (remove_segment(store, segment, done) != 0)
+		if (remove_segment(store, segment, limits->rehearse, done) != 0)
 			return -1;
 	}
+	done->kept = PRUNE_KEPT_LAST;
 	return 0;
 }
 

@@ -5,6 +5,7 @@
 #ifndef TALLYD_LEDGER_PRUNE_H
 #define TALLYD_LEDGER_PRUNE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* What is wanted of the journal besides what is needed.  Both 0: all of it. */
@@ -18,12 +19,22 @@ struct prune_limits {
 	uint64_t tail;      /* the journal's end */
 	uint64_t window_us; /* records younger than this may be looked up by their ids */
 	uint64_t now_us;
+	bool rehearse; /* remove nothing, only say what would be */
+};
+
+/* Why the first segment that is kept is. */
+enum prune_kept {
+	PRUNE_KEPT_LAST,      /* it is the last one */
+	PRUNE_KEPT_RECOVERY,  /* recovery from one of the snapshots reads it, or has no snapshot */
+	PRUNE_KEPT_IDS,       /* ids of its records may be asked for */
+	PRUNE_KEPT_RETENTION, /* it is wanted */
 };
 
 struct pruning {
 	uint64_t segments; /* removed */
 	uint64_t bytes;
 	uint64_t first; /* the first position that is kept */
+	enum prune_kept kept;
 };
 
 /*

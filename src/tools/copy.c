@@ -31,10 +31,10 @@ struct open_segment {
 struct copier {
 	struct copy *copy;
 	char journal[PATH_MAX + 16], snapshots[PATH_MAX + 16]; /* from where */
-	int from_journal, from_snapshots;            /* descriptors of these */
-	int to, to_journal, to_snapshots;            /* and of where to */
-	uint64_t needed;                             /* the journal's part from here on is needed */
-	uint64_t all;                                /* bytes to copy */
+	int from_journal, from_snapshots;                      /* descriptors of these */
+	int to, to_journal, to_snapshots;                      /* and of where to */
+	uint64_t needed; /* the journal's part from here on is needed */
+	uint64_t all;    /* bytes to copy */
 	size_t count;
 	struct open_segment *open;
 };
@@ -110,6 +110,26 @@ static int copy_bytes(struct copier *copier, int from, int to, uint64_t length)
 		copy->bytes += piece;
 	}
 	return 0;
+}
+
+int copy_file(int from, int to, const char *name)
+{
+	struct stat status;
+	int result = -1;
+	int source = disk_open(from, name, O_RDONLY);
+	int target = source < 0 ? -1 : disk_create(to, name);
+
+	if (target >= 0 && fstat(source, &status) == 0)
+		result = copy_range(source, target, 0, (uint64_t)status.st_size);
+	if (result == 0)
+		result = disk_fsync(target);
+	int cause = errno;
+	if (target >= 0)
+		close(target);
+	if (source >= 0)
+		close(source);
+	errno = cause;
+	return result;
 }
 
 /* --- snapshots --- */
@@ -259,8 +279,8 @@ static int open_one(struct copier *copier, uint64_t base)
 		if (errno == ENOENT)
 			return 1;
 		segment_name(name, base);
-		snprintf(copier->copy->error, COPY_ERROR_SIZE, "%.300s/%s: %s", copier->journal, name,
-		         errno != 0 ? strerror(errno) : why);
+		snprintf(copier->copy->error, COPY_ERROR_SIZE, "%.300s/%s: %s", copier->journal,
+		         name, errno != 0 ? strerror(errno) : why);
 		return -1;
 	}
 	void *more = realloc(copier->open, (copier->count + 1) * sizeof *copier->open);

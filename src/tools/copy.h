@@ -31,6 +31,12 @@ struct copy {
  */
 int copy_data(struct copy *copy, const char *from, const char *to);
 
+/*
+ * Copies the file NAME of the directory FROM to the directory TO (descriptors), durably but for TO
+ * itself. 0, or -1 with errno.
+ */
+int copy_file(int from, int to, const char *name);
+
 /* Removes what copy_data makes in TO, and TO.  0, or -1 with errno. */
 int copy_remove(const char *to);
 

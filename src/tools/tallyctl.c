@@ -11,7 +11,10 @@ static const struct command *const commands[] = {
     &command_export,
     &command_backup,
     &command_import,
+    &command_journal_cat,
     &command_journal_check,
+    &command_journal_prune,
+    &command_journal_repair,
     NULL,
 };
 /* clang-format on */
