@@ -104,7 +104,7 @@ ok(!-e "$top/deb/deb-work", 'and nothing half made');
 
 {
 	my ($tarball) = glob "$top/deb/tallyd_*.orig.tar.gz";
-	my ($version) = $tarball =~ /_(.*)\.orig/;
+	my ($version) = $tarball =~ m{/tallyd_([^/]*)\.orig};
 	works('the tarball of the package', 'tar', '-xzf', $tarball, '-C', $top);
 	my $changelog = "$top/tallyd-$version/packaging/debian/changelog";
 	spew($changelog, slurp($changelog) =~ s/\Q$version\E/0.0.9/r);
