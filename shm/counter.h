@@ -42,6 +42,7 @@ enum counter {
 	COUNTER_CONNECTIONS_WAITING,   /* answers wait for the journal */
 	COUNTER_CONNECTIONS_WRITING,   /* answers wait for the client to take them */
 	COUNTER_CONNECTIONS_CLOSING,   /* the last answer leaves or has left */
+	COUNTER_ECHO_BYTES,            /* that went back by the echo protocol */
 	COUNTER_LAST = 63
 };
 

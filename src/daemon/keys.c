@@ -25,7 +25,7 @@
 static const char *const level_words[] = {"error", "warning", "notice", "info", "debug", NULL};
 static const char *const format_words[] = {"text", "json", NULL};
 static const char *const sync_words[] = {"always", "interval", NULL};
-static const char *const protocol_words[] = {"http", "redis", NULL};
+static const char *const protocol_words[] = {"http", "redis", "echo", NULL};
 
 #define IN(type, member)  .offset = offsetof(type, member), .size = sizeof(((type *)0)->member)
 #define OF(member)        .name = #member, IN(struct config, member)
@@ -112,7 +112,7 @@ static const struct key config_table[] = {
 
 static const struct key listen_table[] = {
     {OF_LISTEN(protocol), .kind = KIND_CHOICE_TEXT, .choices = protocol_words, .fallback = "http",
-     .allowed = "http, redis"},
+     .allowed = "http, redis, echo"},
     {OF_LISTEN(allow_anonymous), .kind = KIND_FLAG, .fallback = "false", .allowed = "true, false"},
     {OF_LISTEN(backlog), .kind = KIND_COUNT, RANGE(1, 65535), .fallback = "511",
      .allowed = "1 to 65535"},

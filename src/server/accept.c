@@ -172,7 +172,7 @@ static bool prepare(struct listening *listening, const struct server_listener *s
 	int domain = 0;
 	listening->protocol = protocol_find(source->protocol);
 	if (!listening->protocol) {
-		log_error("listener %s: there is no protocol \"%s\"; use \"http\" or \"redis\"", source->address,
+		log_error("listener %s: there is no protocol \"%s\"; use \"http\", \"redis\" or \"echo\"", source->address,
 		          source->protocol);
 		return false;
 	}

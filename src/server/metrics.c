@@ -232,6 +232,7 @@ static const struct {
      "Turns of a worker's loop in which feeds were given something."},
     {COUNTER_FEED_BLOCKS, "tallyd_feed_blocks_total",
      "How many blocks of events feeds were given, all together."},
+    {COUNTER_ECHO_BYTES, "tallyd_echo_bytes_total", "Bytes sent back by the echo protocol."},
     {COUNTER_JOURNAL_BYTES, "tallyd_journal_written_bytes_total", "Bytes of journal written."},
 };
 

@@ -3,11 +3,13 @@
 #include <arpa/inet.h>
 #include <string.h>
 
-static const char *peer_name(const struct peer *peer, char name[INET6_ADDRSTRLEN])
+_Static_assert(NOTE_PEER_MAX >= INET6_ADDRSTRLEN, "any address");
+
+const char *note_peer(const struct peer *peer, char name[NOTE_PEER_MAX])
 {
 	if (peer->family != AF_INET && peer->family != AF_INET6)
 		return "unix";
-	return inet_ntop(peer->family, peer->address, name, INET6_ADDRSTRLEN);
+	return inet_ntop(peer->family, peer->address, name, NOTE_PEER_MAX);
 }
 
 /* The bytes of the body of a whole answer: what follows its first empty line. */
@@ -20,7 +22,7 @@ static size_t body_bytes(const struct text *answer)
 static void log_access(struct connection *connection, const struct note *note)
 {
 	struct worker *worker = connection->worker;
-	char peer[INET6_ADDRSTRLEN];
+	char peer[NOTE_PEER_MAX];
 	const char *line = note->request;
 	size_t length = note->length;
 
@@ -29,7 +31,7 @@ static void log_access(struct connection *connection, const struct note *note)
 		length--;
 	}
 	const char *end = memchr(line, '\r', length);
-	struct access_entry entry = {.peer = peer_name(&connection->peer, peer),
+	struct access_entry entry = {.peer = note_peer(&connection->peer, peer),
 	                             .request = line,
 	                             .request_length = end ? (size_t)(end - line) : length,
 	                             .status = note->status,

@@ -40,6 +40,10 @@ void note_whole(struct connection *connection, enum endpoint endpoint, const cha
 void note_answer(struct connection *connection, enum endpoint endpoint, const char *request,
                  size_t length, double began, const struct answer *answer, const char *detail);
 
+/* The address of PEER, "unix" if it has none, in NAME or a constant. */
+#define NOTE_PEER_MAX 48 /* bytes, with the NUL */
+const char *note_peer(const struct peer *peer, char name[NOTE_PEER_MAX]);
+
 /* Counts COUNT operations that VERDICT was given on. */
 void note_verdicts(struct worker *worker, enum verdict verdict, uint64_t count);
 

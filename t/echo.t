@@ -1,0 +1,306 @@
+#!/usr/bin/perl
+# The echo protocol: every byte back, in order, whatever is sent, however slowly it is read; a half-closed
+# connection gets the rest; memory stays bounded; others are served meanwhile; and it ends in order.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use Digest::MD5 ();
+use Errno qw(EAGAIN EINTR EWOULDBLOCK);
+use IO::Poll qw(POLLIN POLLOUT);
+use IO::Socket::IP;
+use IO::Socket::UNIX;
+use POSIX ();
+use Socket qw(SOL_SOCKET SO_RCVBUF SO_SNDBUF SO_LINGER);
+use Tallyd qw(patience slurp wait_until);
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+use constant {
+	DEADLINE => 60,
+	GIBI     => 1 << 30,
+	HALF     => 8 << 20,      # bytes before a client says that it has sent all
+	CROWD    => 10_000,
+	PIECE    => 1 << 18,
+	TOO_MUCH => 30_000,       # kB by which a worker may grow
+	STALLED  => 64 << 20,     # bytes that nobody may take for a client that does not read
+	DEATHS   => 5,
+};
+
+# As many open files as the limit lets one have, for the daemon as well.
+unless ($ENV{TALLYD_TEST_FILES}) {
+	$ENV{TALLYD_TEST_FILES} = 1;
+	exec 'sh', '-c', 'ulimit -n "$(ulimit -Hn)"; exec "$@"', 'sh', $^X, (map { "-I$_" } "$FindBin::RealBin/lib"), $0, @ARGV;
+}
+
+my $tallyd = Tallyd->start(listen => [['127.0.0.1:0', { protocol => 'http' }], ['127.0.0.1:0', { protocol => 'echo', backlog => 4096 }], ['unix:%DIR%/echo', { protocol => 'echo' }]],
+	config => { workers => 2, max_connections => 12_000, buffer_memory => '64M', respawn_backoff => 0 });
+
+sub client {
+	my (%option) = @_;
+	my $socket = $option{unix} ? IO::Socket::UNIX->new(Peer => $tallyd->dir . '/echo')
+		: IO::Socket::IP->new(PeerAddr => $tallyd->address(1), $option{buffer} ? (Sockopts => [[SOL_SOCKET, SO_RCVBUF, pack 'i', $option{buffer}], [SOL_SOCKET, SO_SNDBUF, pack 'i', $option{buffer}]]) : ());
+	die "cannot connect: $!" unless $socket;
+	$socket->blocking(0);
+	return $socket;
+}
+
+sub would_block { return $! == EAGAIN || $! == EWOULDBLOCK || $! == EINTR }
+
+# Sends TOTAL bytes, of which NEXT gives the next ones, and reads all that comes back until the end.
+# Returns how many came, and whether they were the same.
+sub exchange {
+	my ($socket, $total, $block) = @_;
+	my ($sent, $got, $out, $in) = (0, 0, Digest::MD5->new, Digest::MD5->new);
+	my $poll = IO::Poll->new;
+	my $end = time + DEADLINE * patience();
+	my $rest = '';
+	shutdown $socket, 1 if $total == 0;
+	while (time < $end) {
+		if ($sent < $total || length $rest) {
+			if (!length $rest) {
+				$rest = substr $block, 0, $total - $sent < length $block ? $total - $sent : length $block;
+				$out->add($rest);
+				$sent += length $rest;
+			}
+			my $done = syswrite $socket, $rest;
+			return ($got, 0) unless defined $done || would_block();
+			substr $rest, 0, $done, '' if $done;
+			if ($sent == $total && !length $rest) { shutdown $socket, 1 or die "shutdown: $!" }
+		}
+		my $count = sysread $socket, my $bytes, PIECE;
+		return ($got, $in->digest eq $out->digest) if defined $count && $count == 0;
+		return ($got, 0) unless defined $count || would_block();
+		if ($count) { $in->add($bytes); $got += $count; next }
+		$poll->mask($socket => POLLIN | (length $rest || $sent < $total ? POLLOUT : 0));
+		$poll->poll(0.5);
+	}
+	return ($got, 0);
+}
+
+sub resident { return (slurp("/proc/$_[0]/status") =~ /^VmRSS:\s+(\d+) kB/m)[0] }
+
+sub workers { return map { $_->{pid} } $tallyd->children('worker') }
+
+sub metric { my ($name) = @_; my $page = $tallyd->request('GET', '/metrics')->{body}; my $sum = 0; $sum += $1 while $page =~ /^\Q$name\E(?:\{[^}]*\})? (\S+)$/mg; return $sum }
+
+# ---- what comes back
+
+sub test_bytes {
+	my $all = join '', map { chr } 0 .. 255;
+	for my $unix (0, 1) {
+		my ($got, $same) = exchange(client(unix => $unix), 3, $all);
+		ok($got == 3 && $same, 'three bytes come back');
+		($got, $same) = exchange(client(unix => $unix), 1_000_001, $all x 512);
+		ok($got == 1_000_001 && $same, 'a million do');
+	}
+	my $socket = client();
+	my $back = '';
+	for my $byte (split //, "a\r\n\0b") {
+		syswrite $socket, $byte;
+		ok((wait_until { sysread $socket, $back, 10, length $back; length $back }), 'one byte after the other');
+	}
+	wait_until { sysread $socket, $back, 10, length $back; length $back >= 5 };
+	is($back, "a\r\n\0b", '... as they were');
+	my ($got) = exchange(client(), 0, '');
+	is($got, 0, 'nothing comes back of nothing');
+	like($tallyd->log_text, qr/echo: connection from 127\.0\.0\.1$/m, 'connections are logged');
+	ok((wait_until { $tallyd->log_text =~ /echo: connection from 127\.0\.0\.1 ended after \d+\.\d{3} s and 1000001 bytes$/m }), '... and what became of them');
+	ok((wait_until { $tallyd->log_text =~ /echo: connection from unix ended after .* and 3 bytes$/m }), '... on Unix sockets, too');
+	cmp_ok(metric('tallyd_echo_bytes_total'), '>=', 2_000_006, 'bytes are counted');
+	return;
+}
+
+# Everything has been sent before anything is read.
+sub test_half_closed {
+	my $socket = client(buffer => 65_536);
+	my $block = join '', map { pack 'N', $_ } 1 .. 16_384;
+	my $pid = fork;
+	die "cannot fork: $!" unless defined $pid;
+	if ($pid == 0) {
+		$socket->blocking(1);
+		my $sent = 0;
+		while ($sent < HALF) {
+			my $done = syswrite $socket, $block, length($block) - $sent % length $block, $sent % length $block;
+			POSIX::_exit(1) unless $done;
+			$sent += $done;
+		}
+		shutdown $socket, 1;
+		POSIX::_exit(0);
+	}
+	my ($got, $wrong) = ('', 0);
+	my $end = time + DEADLINE * patience();
+	sleep 0.05; # what is not read fills all buffers meanwhile
+	my $count = 0;
+	while (time < $end) {
+		my $read = sysread $socket, $got, PIECE, length $got;
+		last if defined $read && $read == 0;
+		die "cannot read: $!" unless defined $read || would_block();
+		if (!$read) { select undef, undef, undef, 0.001; next }
+		while (length $got >= length $block) {
+			$wrong++ if substr($got, 0, length $block, '') ne $block;
+			$count += length $block;
+		}
+	}
+	waitpid $pid, 0;
+	is($count + length $got, HALF, 'a half-closed connection gets all that is owed');
+	is($wrong, 0, '... as it was');
+	return;
+}
+
+sub test_much {
+	my %before = map { $_ => resident($_) } workers();
+	my ($got, $same) = exchange(client(), GIBI, 'tallyd ' x 37_449);
+	is($got, GIBI, 'a GiB comes back');
+	ok($same, '... as it was');
+	cmp_ok(resident($_) - $before{$_}, '<', TOO_MUCH, '... in constant memory') for workers();
+	return;
+}
+
+# A client that sends and does not read: it is not read from any more.
+sub test_back_pressure {
+	my %before = map { $_ => resident($_) } workers();
+	my @deaf = map { client(buffer => 65_536) } 1 .. 20;
+	my $block = 'x' x PIECE;
+	my ($sent, $quiet) = (0, 0);
+	while ($quiet < 50 && $sent < STALLED * @deaf) {
+		my $more = 0;
+		for my $socket (@deaf) { $more += syswrite($socket, $block) || 0 }
+		$sent += $more;
+		$quiet = $more ? 0 : $quiet + 1;
+		select undef, undef, undef, 0.01 unless $more;
+	}
+	cmp_ok($sent, '<', STALLED * @deaf, 'who does not read is not read from');
+	cmp_ok(resident($_) - $before{$_}, '<', TOO_MUCH, '... and costs no memory') for workers();
+	is($tallyd->event('meanwhile', 1)->{status}, 200, '... others are served');
+	my ($got, $same) = exchange(client(), 100_000, 'y' x 1000);
+	ok($got == 100_000 && $same, '... other echoes as well');
+	close $_ for @deaf;
+	return;
+}
+
+# Who sends as fast as it can has only its turns.
+sub test_fair {
+	my @pids = map {
+		my $pid = fork;
+		die "cannot fork: $!" unless defined $pid;
+		if ($pid == 0) { exchange(client(), GIBI << 4, 'z' x PIECE); POSIX::_exit(0) }
+		$pid;
+	} 1 .. 4;
+	my $bytes = metric('tallyd_echo_bytes_total');
+	ok((wait_until { metric('tallyd_echo_bytes_total') > $bytes + (64 << 20) } 30), 'bytes flow');
+	my $served = 0;
+	for (1 .. 100) { $served++ if $tallyd->event('fair', 1)->{status} == 200 }
+	is($served, 100, 'events are taken meanwhile');
+	cmp_ok(metric('tallyd_echo_bytes_total'), '>', $bytes + (64 << 20), '... while they flow');
+	kill KILL => @pids;
+	waitpid $_, 0 for @pids;
+	return;
+}
+
+# ---- many
+
+sub test_crowd {
+	my $files = `sh -c 'ulimit -n'`;
+	SKIP: {
+		skip "only $files descriptors are to be had", 4 if $files =~ /^\d+$/ && $files < CROWD + 200;
+		my @crowd;
+		for my $number (1 .. CROWD) {
+			my $socket = eval { client() };
+			last unless $socket;
+			push @crowd, $socket;
+		}
+		is(scalar @crowd, CROWD, CROWD . ' connections');
+		ok((wait_until { metric('tallyd_connections') >= CROWD } 30), '... are there at once');
+		syswrite $crowd[$_], pack 'N', $_ for 0 .. $#crowd;
+		my ($right, $end) = (0, time + DEADLINE * patience());
+		for my $number (0 .. $#crowd) {
+			my $bytes = '';
+			while (length $bytes < 4 && time < $end) {
+				my $got = sysread $crowd[$number], $bytes, 4 - length $bytes, length $bytes;
+				last if defined $got && $got == 0;
+				select undef, undef, undef, 0.001 unless $got;
+			}
+			$right++ if $bytes eq pack 'N', $number;
+		}
+		is($right, CROWD, 'each gets its own back');
+		close $_ for @crowd;
+		ok((wait_until { metric('tallyd_connections') < 100 } 30), 'and they go');
+	}
+	return;
+}
+
+# ---- ends
+
+sub ends { my ($socket) = @_; return wait_until { my $got = sysread $socket, my $bytes, PIECE; defined $got ? $got == 0 : !would_block() } }
+
+sub test_deaths {
+	for (1 .. DEATHS) {
+		my @clients = map { client() } 1 .. 8;
+		syswrite $_, 'hello' for @clients;
+		for my $socket (@clients) { wait_until { sysread $socket, my $bytes, 5 } }
+		my ($worker) = workers();
+		kill KILL => $worker;
+		wait_until { !grep { $_ == $worker } workers() };
+		ok((wait_until { $tallyd->serves }), 'a worker dies');
+		my ($alive, $gone) = (0, 0);
+		for my $socket (@clients) {
+			syswrite $socket, 'again';
+			my $bytes = '';
+			my $over = wait_until { my $got = sysread $socket, $bytes, 5, length $bytes; length $bytes == 5 ? 'echo' : defined $got ? 'gone' : would_block() ? 0 : 'gone' };
+			($over || '') eq 'echo' ? $alive++ : $gone++;
+		}
+		is($alive + $gone, 8, "... $gone clients see it, $alive go on");
+	}
+	my ($got, $same) = exchange(client(), 1000, 'new' x 400);
+	ok($got == 1000 && $same, 'new ones are served');
+	# A reset is no more than an end.
+	my $socket = client();
+	syswrite $socket, 'x' x 1000;
+	setsockopt $socket, SOL_SOCKET, SO_LINGER, pack 'ii', 1, 0;
+	close $socket;
+	ok($tallyd->serves, 'after a reset it serves');
+	return;
+}
+
+sub test_idle {
+	$tallyd->set_config(idle_timeout => 1);
+	$tallyd->write_config;
+	my $mark = $tallyd->log_mark;
+	my $old = client();
+	syswrite $old, 'old';
+	ok((wait_until { sysread $old, my $bytes, 3 }), 'before a reload');
+	$tallyd->hup;
+	$tallyd->wait_log(qr/reloaded/, 10, $mark);
+	my $idle = client();
+	syswrite $idle, 'idle';
+	ok((wait_until { sysread $idle, my $bytes, 4 }), 'it echoes after it');
+	ok(ends($idle), 'who says nothing for idle_timeout is closed');
+	return;
+}
+
+sub test_drain {
+	my ($busy, $idle) = (client(), client());
+	for my $socket ($busy, $idle) { syswrite $socket, 'one'; wait_until { sysread $socket, my $bytes, 3 } }
+	syswrite $busy, 'two';
+	my $bytes = '';
+	$tallyd->term;
+	wait_until { sysread $busy, $bytes, 3, length $bytes; length $bytes == 3 };
+	ok($bytes eq 'two' || ends($busy), 'a drain gives back what has come, or ends before it');
+	ok(ends($idle), 'idle ones end');
+	is($tallyd->wait_exit, 0, 'it stops in order');
+	return;
+}
+
+test_bytes;
+test_half_closed;
+test_much;
+test_back_pressure;
+test_fair;
+test_crowd;
+test_deaths;
+test_idle;
+test_drain;
+done_testing;
