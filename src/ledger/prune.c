@@ -66,6 +66,8 @@ static int is_wanted(const struct store *store, size_t index, const struct reten
 	*wanted = true;
 	if (retention->bytes != 0 && limits->tail - next->base < retention->bytes)
 		return 0;
+	if (retention->from != 0 && next->base > retention->from)
+		return 0;
 	if (first_time(store, next, &time_us) != 0)
 		return -1;
 	if (retention->us != 0 && time_us > before(limits->now_us, retention->us))
@@ -119,7 +121,7 @@ int prune_journal(const char *journal, const char *snapshots, const struct reten
 	uint64_t needed;
 
 	*done = (struct pruning){0};
-	if (retention->bytes == 0 && retention->us == 0)
+	if (retention->bytes == 0 && retention->us == 0 && retention->from == 0)
 		return 0;
 	struct store *store = store_open(journal, &status, error);
 	if (store == NULL) {

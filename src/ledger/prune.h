@@ -8,10 +8,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What is wanted of the journal besides what is needed.  Both 0: all of it. */
+/* What is wanted of the journal besides what is needed.  All 0: all of it. */
 struct retention {
 	uint64_t bytes; /* its last so many */
 	uint64_t us;    /* or what is younger than so many microseconds */
+	uint64_t from;  /* or its records from this LSN on */
 };
 
 /* What is needed, and when it is now. */

@@ -65,10 +65,25 @@ const char *command_value(const struct session *session, int letter)
 	return given != NULL ? given->value : NULL;
 }
 
+/* "-n", or "--until" where there is no letter. */
+static const char *name_given(const struct session *session, int letter, char *text, size_t size)
+{
+	const struct command_option *option = session->command->options;
+
+	while (option->letter != letter)
+		option++;
+	if (letter < 256)
+		snprintf(text, size, "-%c", letter);
+	else
+		snprintf(text, size, "--%s", option->name);
+	return text;
+}
+
 int command_number(const struct session *session, int letter, uint64_t min, uint64_t max,
                    uint64_t *number)
 {
 	const char *text = command_value(session, letter);
+	char name[SYNOPSIS_SIZE];
 	char *end;
 
 	if (text == NULL)
@@ -77,8 +92,8 @@ int command_number(const struct session *session, int letter, uint64_t min, uint
 	unsigned long long value = strtoull(text, &end, 10);
 	if (*text < '0' || *text > '9' || *end != '\0' || errno != 0 || value < min || value > max)
 		return command_misused(
-		    session, "-%c: \"%s\" is no such number; allowed: %" PRIu64 " to %" PRIu64,
-		    letter, text, min, max);
+		    session, "%s: \"%s\" is no such number; allowed: %" PRIu64 " to %" PRIu64,
+		    name_given(session, letter, name, sizeof name), text, min, max);
 	*number = value;
 	return COMMAND_DONE;
 }

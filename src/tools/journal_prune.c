@@ -22,9 +22,10 @@
 #define ID_WINDOW_S 86400 /* the configuration's own */
 #define WINDOW_S    (30 * 86400)
 
-enum { KEEP_BYTES = 256, KEEP_DAYS };
+enum { KEEP_BYTES = 256, KEEP_DAYS, BEFORE_LSN };
 
 static const struct command_option options[] = {
+    {BEFORE_LSN, "before-lsn", "LSN", "keep the records from this position on"},
     {KEEP_BYTES, "keep-bytes", "COUNT", "keep the journal's last so many bytes"},
     {KEEP_DAYS, "keep-days", "COUNT", "keep what is younger than so many days"},
     {'n', "dry-run", NULL, "only say what would be removed"},
@@ -53,11 +54,16 @@ static int read_retention(const struct session *session, struct retention *reten
 
 	if (status == COMMAND_DONE)
 		status = command_number(session, KEEP_DAYS, 1, DAYS_MAX, &days);
+	if (status == COMMAND_DONE)
+		status = command_number(session, BEFORE_LSN, 1, UINT64_MAX >> 1, &retention->from);
 	retention->us = days * DAY_US;
-	if (status == COMMAND_DONE && retention->bytes == 0 && days == 0)
-		return command_misused(session, "what is to be kept: --keep-bytes or --keep-days?");
-	if (status == COMMAND_DONE && retention->bytes != 0 && days != 0)
-		return command_misused(session, "--keep-bytes or --keep-days, not both");
+	int ways = (retention->bytes != 0) + (days != 0) + (retention->from != 0);
+	if (status == COMMAND_DONE && ways == 0)
+		return command_misused(
+		    session, "what is to be kept: --keep-bytes, --keep-days or --before-lsn?");
+	if (status == COMMAND_DONE && ways > 1)
+		return command_misused(
+		    session, "--keep-bytes, --keep-days or --before-lsn: only one of them");
 	return status;
 }
 
