@@ -102,6 +102,26 @@ sub test_file {
 	return;
 }
 
+# Interrupted at any time, a file is whole or not there, and nothing else is.
+sub test_interrupted {
+	for my $number (1 .. 12) {
+		my $pid = fork;
+		die "cannot fork: $!" unless defined $pid;
+		if ($pid == 0) {
+			open STDOUT, '>', '/dev/null';
+			open STDERR, '>', '/dev/null';
+			exec tallyctl(), @data, 'export', '-o', "$dir/whole/file" or POSIX::_exit(127);
+		}
+		sleep 0.004 * $number;
+		kill(($number % 2 ? 'INT' : 'TERM') => $pid);
+		waitpid $pid, 0;
+		like(slurp("$dir/whole/file"), qr/"type":"end",[^\n]*\n\z/, 'what has the name is whole') if -e "$dir/whole/file";
+		is(join(' ', grep { !m{/file$} } glob "$dir/whole/{.t,}*"), '', 'and nothing else is left') if $number > 4;
+		unlink "$dir/whole/file", glob "$dir/whole/.tallyctl*";
+	}
+	return;
+}
+
 # ---- one moment
 
 sub test_moment {
@@ -187,11 +207,41 @@ sub test_many {
 	return;
 }
 
+# While the journal is made shorter all the time, each export has all ids that it can have.
+sub test_pruned {
+	my $other = Tallyd->start(config => { workers => 2, journal_segment => '64K', snapshot_every => '64K', journal_keep => '64K', id_window => 1, max_ids => 1000 });
+	my $parent = $$;
+	my $pid = fork;
+	die "cannot fork: $!" unless defined $pid;
+	if ($pid == 0) {
+		my $connection = $other->connection;
+		my $lines = join '', map { qq({"account":"p","amount":1,"id":"%d-$_","note":"@{['z' x 200]}"}\n) } 1 .. 500;
+		for (my $i = 0; getppid == $parent; $i++) {
+			eval { $other->request('POST', '/events', ['Content-Type' => 'application/x-ndjson'], $lines =~ s/%d/$i/gr, connection => $connection); 1 } or POSIX::_exit(0);
+		}
+		POSIX::_exit(0);
+	}
+	ok((wait_until { $other->log_text =~ /old segment\(s\) of \d+ bytes removed/ } 30), 'segments go');
+	for (1 .. 10) {
+		my ($status, $out, $err) = ctl('-d', $other->data_dir, 'export');
+		is($status, 0, 'an export meanwhile') or diag($err);
+		my @lines = map { JSON::PP->new->utf8->decode($_) } split /\n/, $out;
+		is($lines[-1]{ids} // -1, scalar(of('id', @lines)), '... is whole');
+	}
+	kill KILL => $pid;
+	waitpid $pid, 0;
+	is($other->stop, 0, 'that one stops');
+	return;
+}
+
 test_lines();
 test_file();
 test_moment();
 test_states();
 test_many();
+mkdir "$dir/whole" or die $!;
+test_interrupted();
+test_pruned();
 is($tallyd->stop, 0, 'it stops');
 Mounts::run('umount', '-l', "$dir/small");
 done_testing;

@@ -273,6 +273,7 @@ enum store_status view_open(struct view *view, const char *journal, const char *
 
 void view_close(struct view *view)
 {
-	region_close(view->region);
+	if (view->region != NULL)
+		region_close(view->region);
 	view->region = NULL;
 }

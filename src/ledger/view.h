@@ -33,7 +33,7 @@ struct view {
  */
 enum store_status view_open(struct view *view, const char *journal, const char *snapshots,
                             bool running, bool ids, char *error);
-void view_close(struct view *view);
+void view_close(struct view *view); /* once more, or of {0}: fine */
 
 /*
  * A region for a tool's own replay of the journal with KEY, with room for ACCOUNTS, IDS and open

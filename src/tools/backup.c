@@ -84,8 +84,8 @@ static bool is_empty(DIR *listing)
 }
 
 /*
- * Only what is not there, or is an empty directory, becomes a backup.  The latter is replaced by the
- * finished one: rename(2) does that, and refuses one that is no longer empty.
+ * Only what is not there, or is an empty directory, becomes a backup.  The latter is replaced by
+ * the finished one: rename(2) does that, and refuses one that is no longer empty.
  */
 static int check_name(const struct backup *backup)
 {
@@ -233,6 +233,9 @@ static int make(struct backup *backup)
 		status = try_it(backup);
 	if (backup->terminal)
 		fprintf(stderr, "\r\033[K");
+	if (status == COMMAND_DONE && interrupted)
+		status = command_fail(backup->session, COMMAND_FAILED,
+		                      "interrupted; no backup was made");
 	if (status == COMMAND_DONE)
 		status = publish(backup);
 	if (status != COMMAND_DONE)

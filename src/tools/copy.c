@@ -22,6 +22,8 @@
 #define TRIES    5        /* where files went away while they were looked for */
 #define PAUSE_NS 50000000 /* before another one */
 
+#define ASKED_EVERY 65536 /* records between two looks at whether to go on */
+
 /* One segment that is open: it stays there, whoever removes it. */
 struct open_segment {
 	int fd;
@@ -94,13 +96,18 @@ static int copy_range(int from, int to, uint64_t offset, uint64_t length)
 	return 0;
 }
 
+static bool may_go_on(const struct copy *copy, uint64_t all)
+{
+	return copy->go_on == NULL || copy->go_on(copy->context, copy->bytes, all);
+}
+
 static int copy_bytes(struct copier *copier, int from, int to, uint64_t length)
 {
 	struct copy *copy = copier->copy;
 
 	for (uint64_t at = 0; at < length;) {
 		uint64_t piece = length - at < COPY_PIECE ? length - at : COPY_PIECE;
-		if (copy->go_on != NULL && !copy->go_on(copy->context, copy->bytes, copier->all)) {
+		if (!may_go_on(copy, copier->all)) {
 			errno = ECANCELED;
 			return -1;
 		}
@@ -197,19 +204,25 @@ static void remove_all(int directory)
 /* --- the journal --- */
 
 /* Reads on beside a writer, until nothing more is written. */
-static enum store_status read_to_end(const struct store *store, struct store_reader *reader,
-                                     uint64_t *end)
+static enum store_status read_to_end(struct copy *copy, const struct store *store,
+                                     struct store_reader *reader, uint64_t *end)
 {
 	const struct record_head *record;
 	enum store_status status = STORE_OK;
 	uint64_t witness = 0;
 
 	while (reader != NULL && status == STORE_OK) {
+		unsigned count = 0;
 		while ((status = store_next(reader, &record)) == STORE_OK)
-			;
+			if (++count % ASKED_EVERY == 0 && !may_go_on(copy, 0))
+				break;
 		*end = store_reader_at(reader);
 		store_reader_close(reader);
 		reader = NULL;
+		if (status == STORE_OK) {
+			errno = ECANCELED;
+			return STORE_IO;
+		}
 		if (status == STORE_END)
 			status = store_go_on(store, *end, &reader, &witness);
 	}
@@ -233,7 +246,7 @@ static int find_end(struct copier *copier)
 	else if (copier->needed != 0 && copier->needed < first)
 		status = STORE_CORRUPT;
 	else
-		status = read_to_end(store, store_replay(store, first), &copy->end);
+		status = read_to_end(copy, store, store_replay(store, first), &copy->end);
 	if (status == STORE_CORRUPT) {
 		char place[320];
 		store_locate(store, copy->end, place, sizeof place);

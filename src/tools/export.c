@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <libgen.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,9 +26,10 @@
 #include "json_out.h"
 #include "place.h"
 
-#define EXPORT_LINE_MAX       2048 /* bytes of one line */
-#define STREAM_BUFFER  (1 << 20)
-#define TEMPORARY_NAME ".tallyctl-export"
+#define EXPORT_LINE_MAX 2048 /* bytes of one line */
+#define STREAM_BUFFER   (1 << 20)
+#define TEMPORARY_NAME  ".tallyctl-export"
+#define TRIES           5 /* where the journal is pruned between two looks */
 
 enum { ONLY_ACCOUNTS = 256, ONLY_HOLDS, ONLY_IDS };
 
@@ -47,7 +49,28 @@ struct exporter {
 	bool accounts, holds, ids; /* wanted */
 	uint64_t account_count, hold_count, id_count;
 	uint64_t ids_lost; /* whose record is not kept */
+	char *id_lines;    /* of all ids: they are read before anything is written */
+	size_t id_length;
 };
+
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int number)
+{
+	(void)number;
+	interrupted = 1;
+}
+
+/* Only a file is left half written by who is interrupted: that has to go. */
+static void catch_signals(void)
+{
+	struct sigaction action = {.sa_handler = on_signal};
+
+	sigemptyset(&action.sa_mask);
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGHUP, &action, NULL);
+}
 
 /* --- lines --- */
 
@@ -166,7 +189,7 @@ static int write_accounts(struct exporter *exporter)
 	if (enough) {
 		each_account(exporter->view.region, named, names);
 		qsort(named, count, sizeof *named, by_name);
-		for (size_t i = 0; i < count && !ferror(exporter->out); i++)
+		for (size_t i = 0; i < count && !ferror(exporter->out) && !interrupted; i++)
 			write_account(exporter, &named[i]);
 	}
 	free(names);
@@ -236,9 +259,9 @@ static int by_number(const void *left, const void *right)
 	return (a > b) - (a < b);
 }
 
-static void write_id(struct exporter *exporter, const struct record_head *record)
+static void write_id(struct exporter *exporter, FILE *lines, const struct record_head *record)
 {
-	struct json_out out = {.stream = exporter->out};
+	struct json_out out = {.stream = lines};
 	const struct reason *reason = reason_of((enum outcome)record->outcome);
 	struct words id = record_id(record);
 	char lsn[24];
@@ -256,7 +279,7 @@ static void write_id(struct exporter *exporter, const struct record_head *record
 }
 
 /* Reads the journal from the first of the COUNT positions in LSN on, which ascend. */
-static enum store_status read_ids(struct exporter *exporter, const struct store *store,
+static enum store_status read_ids(struct exporter *exporter, FILE *lines, const struct store *store,
                                   const uint64_t *lsn, size_t count)
 {
 	const struct record_head *record;
@@ -269,10 +292,10 @@ static enum store_status read_ids(struct exporter *exporter, const struct store 
 		return STORE_OK;
 	struct store_reader *reader = store_replay(store, lsn[next]);
 	enum store_status status = reader != NULL ? STORE_OK : STORE_IO;
-	while (next < count && status == STORE_OK && !ferror(exporter->out)) {
+	while (next < count && status == STORE_OK && !ferror(lines) && !interrupted) {
 		status = store_next(reader, &record);
 		if (status == STORE_OK && record->lsn == lsn[next]) {
-			write_id(exporter, record);
+			write_id(exporter, lines, record);
 			next++;
 		}
 	}
@@ -283,31 +306,45 @@ static enum store_status read_ids(struct exporter *exporter, const struct store 
 	return status;
 }
 
-static int write_ids(struct exporter *exporter, char *error)
+/* The positions of all ids, which ascend; their number in *COUNT.  NULL: no memory. */
+static uint64_t *find_ids(const struct region *region, size_t *count)
 {
-	const struct region *region = exporter->view.region;
 	uint64_t *lsn = malloc((size_t)(ids_count(region) + 1) * sizeof *lsn);
-	enum store_status status;
-	size_t count = 0;
 
+	*count = 0;
 	if (lsn == NULL)
-		return -1;
+		return NULL;
 	for (uint64_t i = 0; i < ids_slots(region); i++)
 		if (ids_slot(region, i)->lsn != 0)
-			lsn[count++] = ids_slot(region, i)->lsn;
-	qsort(lsn, count, sizeof *lsn, by_number);
-	struct store *store = store_inspect(exporter->journal, &status, error);
+			lsn[(*count)++] = ids_slot(region, i)->lsn;
+	qsort(lsn, *count, sizeof *lsn, by_number);
+	return lsn;
+}
+
+/* The lines of all ids into memory: their records may be pruned while they are looked for. */
+static enum store_status collect_ids(struct exporter *exporter, char *error)
+{
+	size_t count;
+	uint64_t *lsn = find_ids(exporter->view.region, &count);
+	FILE *lines = open_memstream(&exporter->id_lines, &exporter->id_length);
+	enum store_status status = STORE_IO;
+	struct store *store =
+	    lsn == NULL || lines == NULL ? NULL : store_inspect(exporter->journal, &status, error);
+
+	exporter->id_count = 0;
 	if (store != NULL) {
-		status = read_ids(exporter, store, lsn, count);
+		status = read_ids(exporter, lines, store, lsn, count);
 		store_close(store);
 	}
+	int cause = errno;
+	if (lines != NULL && fclose(lines) != 0)
+		status = STORE_IO;
 	free(lsn);
-	if (status == STORE_OK)
-		return 0;
-	if (error[0] == '\0')
+	if (status != STORE_OK && error[0] == '\0')
 		snprintf(error, STORE_ERROR_SIZE, "%s: %s", exporter->journal,
-		         status == STORE_IO ? strerror(errno) : "a record is gone that was there");
-	return -1;
+		         status == STORE_IO ? strerror(cause) : "a record is gone that was there");
+	errno = cause;
+	return status;
 }
 
 /* --- where to --- */
@@ -319,19 +356,19 @@ static int cannot_write(const struct session *session, const char *path)
 
 static int write_all(struct exporter *exporter)
 {
-	char error[STORE_ERROR_SIZE] = "";
-
 	write_head(exporter);
 	if ((exporter->accounts && write_accounts(exporter) != 0) ||
-	    (exporter->holds && write_holds(exporter) != 0) ||
-	    (exporter->ids && write_ids(exporter, error) != 0))
-		return command_fail(exporter->session, COMMAND_FAILED, "%s",
-		                    error[0] != '\0' ? error : strerror(errno));
+	    (exporter->holds && write_holds(exporter) != 0))
+		return command_fail(exporter->session, COMMAND_FAILED, "memory: %s",
+		                    strerror(errno));
+	if (exporter->id_length > 0)
+		fwrite(exporter->id_lines, 1, exporter->id_length, exporter->out);
+	if (interrupted)
+		return command_fail(exporter->session, COMMAND_FAILED, "interrupted");
 	write_end(exporter);
 	return COMMAND_DONE;
 }
 
-/* A reader that goes away (EPIPE) is told as any other error of writing. */
 static int export_to_stdout(struct exporter *exporter)
 {
 	exporter->out = stdout;
@@ -358,7 +395,9 @@ static int export_to_file(struct exporter *exporter, const char *path)
 			close(directory);
 		return cannot_write(exporter->session, path);
 	}
-	int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	/* What is there was left by a process that had this number, or is a trap. */
+	unlink(temporary);
+	int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	exporter->out = fd >= 0 ? fdopen(fd, "w") : NULL;
 	if (exporter->out == NULL) {
 		status = cannot_write(exporter->session, path);
@@ -414,6 +453,29 @@ static int export_view(struct exporter *exporter)
 	return COMMAND_DONE;
 }
 
+/* The state at one position, and the lines of its ids.  The view is to be closed in any case. */
+static enum store_status look(struct exporter *exporter, const char *snapshots, char *error)
+{
+	enum store_status status = STORE_IO;
+
+	for (int i = 0; i < TRIES; i++) {
+		bool running = place_daemon(exporter->session->data) != 0;
+		error[0] = '\0';
+		view_close(&exporter->view);
+		free(exporter->id_lines);
+		exporter->id_lines = NULL;
+		exporter->id_length = 0;
+		status = view_open(&exporter->view, exporter->journal, snapshots, running,
+		                   exporter->ids, error);
+		if (status != STORE_OK || !exporter->ids)
+			return status;
+		status = collect_ids(exporter, error);
+		if (status == STORE_OK || !running)
+			return status;
+	}
+	return status;
+}
+
 static int run(const struct session *session, int operands, char **operand)
 {
 	struct exporter exporter = {.session = session};
@@ -433,12 +495,14 @@ static int run(const struct session *session, int operands, char **operand)
 	if (status != COMMAND_DONE)
 		return status;
 	exporter.journal = journal;
-	if (view_open(&exporter.view, journal, snapshots, place_daemon(session->data) != 0,
-	              exporter.ids, error) != STORE_OK)
-		return command_fail(session, errno == EACCES ? COMMAND_DENIED : COMMAND_FAILED,
-		                    "%s", error);
-	status = export_view(&exporter);
+	catch_signals();
+	if (look(&exporter, snapshots, error) != STORE_OK)
+		status = command_fail(session, errno == EACCES ? COMMAND_DENIED : COMMAND_FAILED,
+		                      "%s", error);
+	else
+		status = export_view(&exporter);
 	view_close(&exporter.view);
+	free(exporter.id_lines);
 	return status;
 }
 
