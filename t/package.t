@@ -274,9 +274,40 @@ sub install {
 	return;
 }
 
+# A client that adds one after the other, each until it is answered, until the file STOP is there; then
+# how many it added is in it.
+sub begin_load {
+	my ($stop) = @_;
+	my $parent = $$;
+	my $pid = fork // die "cannot fork: $!";
+	return $pid if $pid;
+	my $added = 0;
+	while (!-e $stop && getppid == $parent) {
+		my $id = 'load-' . ($added + 1);
+		my $answer = eval { ask('POST', '/events', qq({"account":"load","amount":1,"id":"$id"})) };
+		if ($answer && $answer->{status} == 200) { $added++ } else { select undef, undef, undef, 0.01 }
+	}
+	spew("$stop.added", $added);
+	POSIX::_exit(0);
+}
+
+sub end_load {
+	my ($pid, $stop, $name) = @_;
+	my $before = eval { ask('GET', '/accounts/load')->{json}{balance} } // 0;
+	ok(wait_until(sub { (eval { ask('GET', '/accounts/load')->{json}{balance} } // 0) > $before }, 20), "$name: the new daemon takes events");
+	spew($stop, '');
+	waitpid $pid, 0;
+	my $added = slurp("$stop.added");
+	my $answer = ask('GET', '/accounts/load');
+	is($answer->{json}{balance}, $added, "$name: each of $added events counted once");
+	return;
+}
+
 sub upgrade {
 	spew($conf, slurp($conf) . "# mine\n");
 	my $old = master();
+	my $load = begin_load("$top/stop-load");
+	ok(wait_until(sub { (eval { ask('GET', '/accounts/load')->{json}{balance} } // 0) > 20 }, 20), 'under load');
 	# A client that has begun, and goes on when the old daemon takes no new ones.
 	my $body = '{"account":"alice","amount":7}';
 	my $socket = client();
@@ -298,6 +329,7 @@ sub upgrade {
 	is($?, 0, 'the upgrade succeeds') or diag(slurp("$top/upgrade"));
 	like(do_works('the version', 'dpkg-query', '-W', '-f', '${Version}', 'tallyd'), qr/-2$/, 'is the new one');
 	ok(healthy() && master() != $old, 'another master serves');
+	end_load($load, "$top/stop-load", 'upgraded');
 	balance_is(107, 'with all that was acknowledged');
 	like(slurp($conf), qr/^# mine$/m, 'the configuration is left as the administrator made it');
 	return;
