@@ -77,6 +77,8 @@ sub follow {
 }
 
 sub test_follow {
+	my $last = (cat())[-1]{lsn};
+	is((ctl('--json', @data, 'journal', 'cat', '-f', '--until', $last))[0], 0, 'following ends where it is to');
 	my $newest = (cat())[-1]{lsn};
 	my $pid = follow("$dir/followed", '-f', '-s', $newest, '-a', 'w-');
 	my $counted = follow("$dir/counted", '-f', '-s', $newest, '-a', 'w-', '-n', 5);

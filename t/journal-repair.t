@@ -13,6 +13,7 @@ use lib "$FindBin::RealBin/lib";
 use Check;
 use Ctl qw(ctl ctl_json is_error tallyctl);
 use JSON::PP ();
+use POSIX ();
 use Tallyd qw(build_dir slurp wait_until);
 use Test::More;
 use Time::HiRes qw(sleep);
@@ -149,7 +150,9 @@ sub test_record {
 	my $file = damage($data, $lsn->{"e-$middle"});
 	refused_start($data, qr/\Q$file\E.*tallyctl journal repair/, 'a damaged record');
 	my $before = image($data);
+	unlink "$data/lock";
 	my ($status, $json) = repair($data, '-n');
+	ok(!-e "$data/lock", 'a rehearsal makes nothing');
 	is_deeply([$status, $json->{status}], [0, 'rehearsed'], 'what would be done is told');
 	is($json->{end}, $lsn->{"e-$middle"}, '... the journal would end there');
 	is($json->{undone}, EVENTS - $middle + 1, '... and so many operations be undone');
@@ -157,8 +160,11 @@ sub test_record {
 	is(image($data), $before, '... which changes nothing');
 	is((ctl('-d', $data, 'journal', 'repair'))[0], 2, 'it is not done without --yes');
 	is(image($data), $before, '... nothing is changed');
+	# Others that were killed, of these seconds.
+	for my $ahead (0 .. 5) { mkdir $data . POSIX::strftime('/damaged-%Y%m%dT%H%M%SZ', gmtime time + $ahead) }
 	($status, $json) = repair($data, '--yes');
 	is_deeply([$status, $json->{status}, $json->{undone}], [0, 'repaired', EVENTS - $middle + 1], 'it is repaired');
+	like($json->{copies}, qr/Z-2$/, '... beside what earlier ones have left');
 	my ($kept) = $before =~ m{/(?:[^|]*)\Q@{[$file =~ s{.*/}{}r]}\E:(\d+)};
 	is(unpack('%64C*', slurp("$json->{copies}/journal/" . ($file =~ s{.*/}{}r))), $kept, 'what was there is kept, as it was');
 	is_mended($data, $json, 'plain', { 'a-' . $middle % ACCOUNTS() => $middle }, 'a damaged record');

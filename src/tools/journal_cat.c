@@ -122,18 +122,20 @@ static bool tell(struct cat *cat, const struct record_head *record)
 {
 	struct change change;
 
-	if (record->lsn <= cat->after || !record_has_effect(record))
-		return true;
+	bool last = cat->until != 0 && record->lsn >= cat->until;
+
 	if (cat->until != 0 && record->lsn > cat->until)
 		return false;
+	if (record->lsn <= cat->after || !record_has_effect(record))
+		return !last;
 	change_tell(record, &change);
 	if (!is_wanted(cat, &change))
-		return true;
+		return !last;
 	if (cat->session->json)
 		write_json(&change);
 	else
 		write_line(&change);
-	return cat->count == 0 || --cat->count > 0;
+	return !last && (cat->count == 0 || --cat->count > 0);
 }
 
 /* --- reading --- */

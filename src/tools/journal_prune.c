@@ -17,10 +17,9 @@
 #include "place.h"
 #include "words.h"
 
-#define DAYS_MAX    36500
-#define DAY_US      UINT64_C(86400000000)
-#define ID_WINDOW_S 86400 /* the configuration's own */
-#define WINDOW_S    (30 * 86400)
+#define DAYS_MAX 36500
+#define DAY_US   UINT64_C(86400000000)
+#define WINDOW_S (30 * 86400) /* seconds, the longest id_window */
 
 enum { KEEP_BYTES = 256, KEEP_DAYS, BEFORE_LSN };
 
@@ -29,7 +28,8 @@ static const struct command_option options[] = {
     {KEEP_BYTES, "keep-bytes", "COUNT", "keep the journal's last so many bytes"},
     {KEEP_DAYS, "keep-days", "COUNT", "keep what is younger than so many days"},
     {'n', "dry-run", NULL, "only say what would be removed"},
-    {'w', "id-window", "SECONDS", "id_window of a daemon that does not run (default: 86400)"},
+    {'w', "id-window", "SECONDS",
+     "id_window of a daemon that does not run (default: the longest there can be)"},
     {0},
 };
 
@@ -90,7 +90,8 @@ static int limits_of_files(const struct session *session, const char *journal,
 {
 	char error[STORE_ERROR_SIZE] = "";
 	const struct record_head *record;
-	uint64_t window_s = ID_WINDOW_S, witness = 0;
+	/* Who does not say keeps what any configuration would. */
+	uint64_t window_s = WINDOW_S, witness = 0;
 	enum store_status status;
 	int result = command_number(session, 'w', 1, WINDOW_S, &window_s);
 

@@ -58,7 +58,12 @@ static int lock(struct repair *repair)
 
 	if (stat(repair->session->data, &status) != 0)
 		return fail(repair, repair->session->data);
-	repair->lock = open(repair->lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	bool rehearses = command_has(repair->session, 'n');
+	repair->lock =
+	    open(repair->lock_path, O_RDWR | O_CLOEXEC | (rehearses ? 0 : O_CREAT), 0600);
+	/* Where there is none nobody runs, and a rehearsal makes nothing. */
+	if (repair->lock < 0 && rehearses && errno == ENOENT)
+		return COMMAND_DONE;
 	if (repair->lock < 0)
 		return fail(repair, repair->lock_path);
 	/* One that is made by root must not keep the daemon out. */
@@ -254,16 +259,28 @@ static int copy_all(struct repair *repair)
 	return result;
 }
 
+/* One that is not there yet: a repair that was killed may have left one of the same second. */
+static void name_copies(int data, char name[NAME_SIZE])
+{
+	char stem[NAME_SIZE - 16];
+	time_t now = time(NULL);
+	struct tm utc;
+
+	gmtime_r(&now, &utc);
+	strftime(stem, sizeof stem, "damaged-%Y%m%dT%H%M%SZ", &utc);
+	snprintf(name, NAME_SIZE, "%s", stem);
+	for (unsigned i = 2; faccessat(data, name, F_OK, 0) == 0; i++)
+		snprintf(name, NAME_SIZE, "%s-%u", stem, i);
+}
+
 /* Into a directory that has its name only when all of it is there, durably. */
 static int keep_copies(struct repair *repair)
 {
-	char name[NAME_SIZE], unfinished[NAME_SIZE + sizeof UNFINISHED];
-	time_t now = time(NULL);
-	struct tm utc;
+	char name[NAME_SIZE] = "", unfinished[NAME_SIZE + sizeof UNFINISHED];
 	int data = disk_open(AT_FDCWD, repair->session->data, O_RDONLY | O_DIRECTORY);
 
-	gmtime_r(&now, &utc);
-	strftime(name, sizeof name, "damaged-%Y%m%dT%H%M%SZ", &utc);
+	if (data >= 0)
+		name_copies(data, name);
 	snprintf(unfinished, sizeof unfinished, "%s" UNFINISHED, name);
 	repair->to = data < 0 ? -1 : make_directory(data, unfinished);
 	int result = repair->to < 0 ? -1 : copy_all(repair);
