@@ -86,6 +86,8 @@ sub fill_up {
 	die 'the disk is never full';
 }
 
+sub metric { my ($tallyd, $name) = @_; return $tallyd->request('GET', '/metrics')->{body} =~ /^\Q$name\E (\S+)$/m ? $1 : -1 }
+
 # What a full disk looks like from outside.
 sub is_full {
 	my ($tallyd, $told) = @_;
@@ -94,6 +96,11 @@ sub is_full {
 	is($answer->{status}, 507, 'an update: 507');
 	is($answer->{json}{reason}, 'disk_full', '... disk_full');
 	is($tallyd->balance('full'), undef, '... and not applied');
+	is(metric($tallyd, 'tallyd_disk_full'), 1, 'the metrics say so');
+	my $refused = metric($tallyd, 'tallyd_events_total{outcome="rejected",reason="disk_full"}');
+	cmp_ok($refused, '>=', 1, '... and count what was refused');
+	$tallyd->event('full', 1);
+	is(metric($tallyd, 'tallyd_events_total{outcome="rejected",reason="disk_full"}'), $refused + 1, '... one by one');
 	$answer = $tallyd->request('GET', '/healthz');
 	is("$answer->{status} $answer->{json}{reason}", '503 disk_full', '/healthz: 503 disk_full');
 	is_deeply([Hammer::lost($tallyd, $told)], [], 'balances are read, and right');

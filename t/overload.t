@@ -169,6 +169,8 @@ subtest 'more events at once than may wait' => sub {
 	cmp_ok(scalar @accepted, '<=', QUEUE * $groups, 'never more than ' . QUEUE . " waited (groups: $groups)");
 	cmp_ok(scalar @accepted, '>=', QUEUE, 'but so many did');
 	is($tallyd->balance('crowd'), scalar @accepted, 'the balance is the number accepted');
+	my ($counted) = $tallyd->request('GET', '/metrics')->{body} =~ /^tallyd_events_total\{outcome="rejected",reason="queue_full"\} (\d+)$/m;
+	is($counted, scalar @refused, 'the metrics count the refused ones');
 
 	# What the server says itself, free of how fast this client reads.
 	is($tallyd->stop, 0, 'it stops');
