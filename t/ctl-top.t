@@ -90,6 +90,8 @@ sub start_top {
 		open STDIN, '<&', $read;
 		open STDOUT, '>&', $to;
 		close $_ for $write, $from;
+		# Whoever runs the tests in the background may have them ignored.
+		@SIG{qw(INT QUIT HUP TERM)} = ('DEFAULT') x 4;
 		@ENV{qw(TERM LC_ALL)} = ('xterm', 'C.UTF-8');
 		delete $ENV{NO_COLOR};
 		exec 'script', '-qfec', "sh $dir/run", '/dev/null' or POSIX::_exit(127);
