@@ -19,6 +19,7 @@
 #include "command.h"
 #include "copy.h"
 #include "json_out.h"
+#include "mend.h"
 #include "place.h"
 #include "words.h"
 
@@ -117,13 +118,36 @@ static int name_unfinished(struct backup *backup)
 	return fail(backup, backup->name);
 }
 
+/* Is that what a backup leaves?  A data directory that a daemon ran on, or the source, is not. */
+static bool is_leftover(const struct backup *backup)
+{
+	struct stat here, source;
+	int fd = dup(backup->lock);
+	DIR *listing = fd >= 0 ? fdopendir(fd) : NULL;
+	bool leftover = listing != NULL && fstat(backup->lock, &here) == 0 &&
+	                (stat(backup->session->data, &source) != 0 ||
+	                 here.st_dev != source.st_dev || here.st_ino != source.st_ino);
+	struct dirent *entry;
+
+	while (leftover && (entry = readdir(listing)) != NULL)
+		leftover = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+		           strcmp(entry->d_name, "journal") == 0 ||
+		           strcmp(entry->d_name, "snapshots") == 0;
+	if (listing != NULL)
+		closedir(listing);
+	else if (fd >= 0)
+		close(fd);
+	return leftover;
+}
+
 /* What an earlier one left that was killed is removed; one that is at work is not disturbed. */
 static int begin(struct backup *backup)
 {
 	for (int i = 0; i < 2; i++) {
 		if (mkdir(backup->unfinished, 0700) != 0 && errno != EEXIST)
 			return fail(backup, backup->unfinished);
-		backup->lock = open(backup->unfinished, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		backup->lock =
+		    open(backup->unfinished, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 		if (backup->lock < 0)
 			return fail(backup, backup->unfinished);
 		if (flock(backup->lock, LOCK_EX | LOCK_NB) != 0) {
@@ -134,6 +158,12 @@ static int begin(struct backup *backup)
 		}
 		if (i == 1)
 			break;
+		if (!is_leftover(backup)) {
+			close(backup->lock);
+			return command_fail(backup->session, COMMAND_FAILED,
+			                    "%s: is not what a backup left, and is in the way",
+			                    backup->unfinished);
+		}
 		/* Its lock goes with it: once more. */
 		if (copy_remove(backup->unfinished) != 0) {
 			int status = fail(backup, backup->unfinished);
@@ -179,6 +209,15 @@ static int try_it(const struct backup *backup)
 		                    error);
 	uint64_t lsn = view.lsn;
 	view_close(&view);
+	/* Also the seals, which the view passes over and a start does not. */
+	struct mend mend;
+	bool good = mend_look(&mend, journal, snapshots) == 0 && (mend.count == 0 || mend.sound);
+	int status = good ? COMMAND_DONE
+	                  : command_fail(backup->session, COMMAND_FAILED, "%s; no backup was made",
+	                                 mend.why);
+	mend_free(&mend);
+	if (status != COMMAND_DONE)
+		return status;
 	if (lsn == backup->copy.end)
 		return COMMAND_DONE;
 	return command_fail(backup->session, COMMAND_FAILED,

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "../../shm/holds.h"
@@ -379,6 +380,18 @@ static int export_to_stdout(struct exporter *exporter)
 	return status;
 }
 
+/* What is no file, as /dev/null or a pipe, is written to and not replaced. */
+static int export_to_special(struct exporter *exporter, const char *path)
+{
+	exporter->out = fopen(path, "we");
+	if (exporter->out == NULL)
+		return cannot_write(exporter->session, path);
+	int status = write_all(exporter);
+	bool bad = fflush(exporter->out) != 0 || ferror(exporter->out);
+	bad |= fclose(exporter->out) != 0;
+	return status == COMMAND_DONE && bad ? cannot_write(exporter->session, path) : status;
+}
+
 /* Under a temporary name in the folder of PATH: a file of that name is whole. */
 static int export_to_file(struct exporter *exporter, const char *path)
 {
@@ -440,7 +453,9 @@ static int export_view(struct exporter *exporter)
 
 	if (path == NULL)
 		return export_to_stdout(exporter);
-	int status = export_to_file(exporter, path);
+	struct stat there;
+	bool special = stat(path, &there) == 0 && !S_ISREG(there.st_mode);
+	int status = special ? export_to_special(exporter, path) : export_to_file(exporter, path);
 	if (status != COMMAND_DONE)
 		return status;
 	if (exporter->session->json)

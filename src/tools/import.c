@@ -168,10 +168,11 @@ static void take_deferred(struct import *import, size_t index, const struct flow
 	struct deferred *deferred = &import->deferred[index];
 
 	import->tally.open--;
-	if (answer->verdict == FLOW_REJECTED)
+	if (answer->verdict == FLOW_REJECTED) {
 		tally_refuse(&import->tally, deferred->number, answer->reason,
 		             "its limits are rejected");
-	else if (answer->verdict == FLOW_ACCEPTED || deferred->fresh)
+		write_reject(import, deferred->line, strlen(deferred->line));
+	} else if (answer->verdict == FLOW_ACCEPTED || deferred->fresh)
 		import->tally.accepted++;
 	else
 		import->tally.duplicate++;

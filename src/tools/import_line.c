@@ -1,5 +1,6 @@
 #include "import_line.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -148,12 +149,14 @@ static bool copy_inside(struct slice value, char *text, size_t size)
 
 bool import_number(struct slice value, int64_t *number)
 {
-	char text[24];
-	int used;
+	char text[24], *end;
 
-	return copy_inside(value, text, sizeof text) && text[strspn(text, "-0123456789")] == '\0' &&
-	       text[0] != '\0' && sscanf(text, "%" SCNd64 "%n", number, &used) == 1 &&
-	       text[used] == '\0';
+	if (!copy_inside(value, text, sizeof text) || text[0] == '\0' ||
+	    text[strspn(text, "-0123456789")] != '\0')
+		return false;
+	errno = 0;
+	*number = strtoll(text, &end, 10);
+	return errno == 0 && end != text && *end == '\0';
 }
 
 bool import_time(struct slice value, uint64_t *us)

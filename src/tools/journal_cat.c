@@ -273,6 +273,8 @@ static int cat_all(struct cat *cat)
 		status = follow(cat);
 	else if (read != STORE_OK && read != STORE_END)
 		status = fail(cat, read, NULL);
+	else if (interrupted)
+		status = command_fail(cat->session, COMMAND_FAILED, "interrupted");
 	if (fflush(stdout) != 0 || ferror(stdout))
 		return errno == EPIPE
 		           ? COMMAND_DONE

@@ -59,8 +59,8 @@ static int lock(struct repair *repair)
 	if (stat(repair->session->data, &status) != 0)
 		return fail(repair, repair->session->data);
 	bool rehearses = command_has(repair->session, 'n');
-	repair->lock =
-	    open(repair->lock_path, O_RDWR | O_CLOEXEC | (rehearses ? 0 : O_CREAT), 0600);
+	repair->lock = open(repair->lock_path,
+	                    O_RDWR | O_CLOEXEC | O_NOFOLLOW | (rehearses ? 0 : O_CREAT), 0600);
 	/* Where there is none nobody runs, and a rehearsal makes nothing. */
 	if (repair->lock < 0 && rehearses && errno == ENOENT)
 		return COMMAND_DONE;
