@@ -30,6 +30,8 @@ subtest 'arguments' => sub {
 		[qr/not a URL of the form/, 'ftp://x'],
 		[qr/not a URL of the form/, 'http://'],
 		[qr/not a URL of the form/, 'http://a:b'],
+		[qr/not a URL of the form/, 'http://127.0.0.1:0'],
+		[qr/not a URL of the form/, 'http://127.0.0.1:65536'],
 		[qr/not a URL of the form/, 'http://a:80/path'],
 		[qr/not a URL of the form/, 'http://[::1'],
 		[qr/must begin with a slash/, 'unix:x'],

@@ -4,6 +4,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -13,6 +14,8 @@
 #define SCHEME       "http://"
 #define UNIX_SCHEME  "unix:"
 #define DEFAULT_PORT "80"
+#define PORT_DIGITS  5
+#define PORT_MAX     65535
 
 static bool complain(char *error, const char *url, const char *why)
 {
@@ -140,8 +143,10 @@ static bool split(char *text, const char **host, const char **port)
 	} else if (*rest != '\0') {
 		return false;
 	}
+	/* getaddrinfo(3) would take what is too large for another port. */
 	size_t digits = strspn(*port, "0123456789");
-	return **host != '\0' && digits > 0 && digits <= 5 && (*port)[digits] == '\0' &&
+	long number = digits <= PORT_DIGITS ? strtol(*port, NULL, 10) : 0;
+	return **host != '\0' && (*port)[digits] == '\0' && number > 0 && number <= PORT_MAX &&
 	       strcspn(*host, " \t\r\n@?#\"\\") == strlen(*host);
 }
 
