@@ -5,6 +5,7 @@
 use strict;
 use warnings;
 
+use File::Temp ();
 use FindBin;
 use lib "$FindBin::RealBin/lib";
 use Bench;
@@ -187,6 +188,18 @@ subtest 'beside reloads and deaths' => sub {
 
 # The limits on open files, as ulimit(1) says.
 sub files { my ($how) = @_; my $files = `sh -c 'ulimit $how -n'`; chomp $files; return $files =~ /^\d+$/ ? $files : 1e9 }
+
+# Of a Unix socket the kernel says at once that no more can wait there.
+subtest 'more connections than there is room for' => sub {
+	my $socket = File::Temp::tempdir(CLEANUP => 1) . '/socket';
+	my $tallyd = Tallyd->start(config => { workers => 1, max_connections => 8 },
+		listen => [['127.0.0.1:0', { protocol => 'http' }], ["unix:$socket", { protocol => 'http', backlog => 1 }]]);
+	my $run = bench('-c', 30, '-t', 2, "unix:$socket");
+	is($run->{status}, 1, 'the load does not begin');
+	my ($open) = $run->{err} =~ /: (\d+) of 30 connections could be opened within 2 s: Resource temporarily unavailable$/m;
+	ok($open && $open >= 8 && $open < 30, 'it says how many could be opened') or diag $run->{err};
+	is($tallyd->stop, 0, 'drained');
+};
 
 subtest 'the stress preset' => sub {
 	my $most = files('-H') - FILES;

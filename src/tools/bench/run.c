@@ -268,7 +268,7 @@ static bool has_begun(const struct engine *engine)
 	return false;
 }
 
-static void loop(struct engine *engine)
+static bool loop(struct engine *engine)
 {
 	engine->start = engine_now();
 	make_clients(engine);
@@ -278,10 +278,13 @@ static void loop(struct engine *engine)
 	progress_clear(engine);
 	stop_watchers(engine);
 	engine->phase = PHASE_OVER;
+	/* While it is known how many were open. */
+	bool begun = has_begun(engine);
 	for (uint32_t i = 0; i < engine->options->connections; i++)
 		client_lose(&engine->client[i], LOSS_NONE, engine_now());
 	engine->result->seconds = (double)(engine->last_answer - engine->start) / SECOND;
 	free_clients(engine);
+	return begun;
 }
 
 enum run_end run_load(const struct options *options, const struct target *target, struct book *book,
@@ -303,9 +306,8 @@ enum run_end run_load(const struct options *options, const struct target *target
 		fprintf(stderr, "tallybench: cannot make an event loop: %s\n", strerror(errno));
 	} else {
 		load_init(&engine->load, options, target);
-		loop(engine);
+		end = loop(engine) ? RUN_DONE : RUN_FAILED;
 		load_free(&engine->load);
-		end = has_begun(engine) ? RUN_DONE : RUN_FAILED;
 	}
 	if (engine->pace_fd >= 0)
 		close(engine->pace_fd);
