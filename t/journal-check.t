@@ -93,6 +93,25 @@ unlink "$copy/journal/0000000000000000.journal" or die $!;
 is($status, 0, 'without its beginning it is sound') or diag $err;
 like($out, qr/\(the beginning is not kept\)/, 'and that is said');
 
+# ---- ids that were forgotten, as the daemon was told
+
+my $forgets = Tallyd->start(config => { max_ids => 200 });
+my $line = $forgets->connection;
+for my $round (1, 2) {
+	$forgets->call(POST => '/events', { account => 'a', amount => 1, id => "again-$_" }, undef, connection => $line)
+		for 1 .. 1000;
+}
+cmp_ok($forgets->balance('a'), '>', 1000, 'what was forgotten is done again');
+is((check($forgets->data_dir))[0], 0, 'the running daemon says how many it remembers');
+is($forgets->stop, 0, 'it stops');
+is((tallyctl('-c', $forgets->config_file, qw(journal check)))[0], 0, 'then its configuration says that');
+is((tallyctl('-c', $forgets->config_file, '-d', $forgets->data_dir, qw(journal check)))[0], 0, '... beside -d, too');
+is((check($forgets->data_dir, '-i', 200))[0], 0, 'or -i');
+($status, $out, $err) = check($forgets->data_dir);
+is($status, 1, 'of a hundred thousand none would have been forgotten');
+like($err, qr/offset \d+: its id stands for an earlier record$/, 'which is a difference');
+is((tallyctl('-c', $forgets->config_file, qw(journal check -i 100000)))[0], 1, '-i is above the configuration');
+
 # ---- what is not there, and how it is used
 
 ($status, $out, $err) = check("$copy/nowhere");

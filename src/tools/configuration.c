@@ -42,6 +42,18 @@ int configuration_data(const char *file, char *data, size_t size, char *error)
 	return length >= 0 && (size_t)length < size ? 0 : too_long(file, "data_directory", error);
 }
 
+int configuration_ids(const char *file, uint64_t *max_ids, uint64_t *window_us, char *error)
+{
+	struct config *config = load(file, error);
+
+	if (config == NULL)
+		return -1;
+	*max_ids = config->max_ids;
+	*window_us = (uint64_t)(config->id_window * 1e6);
+	config_free(config);
+	return 0;
+}
+
 /* Where a listener of every address is reached from here. */
 static const char *near(const char *address, const char **host)
 {

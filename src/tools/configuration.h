@@ -7,6 +7,7 @@
 #define TALLYD_TOOLS_CONFIGURATION_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #define CONFIGURATION_ERROR_SIZE 1024
 
@@ -21,5 +22,8 @@ int configuration_data(const char *file, char *data, size_t size, char *error);
  * (SIZE bytes), as a client on this machine writes it.  Likewise.
  */
 int configuration_url(const char *file, char *url, size_t size, char *error);
+
+/* How many ids the configuration FILE has remembered, and for how many microseconds.  Likewise. */
+int configuration_ids(const char *file, uint64_t *max_ids, uint64_t *window_us, char *error);
 
 #endif

@@ -2,31 +2,70 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "../../shm/region.h"
+#include "../base/clock.h"
 #include "../ledger/audit.h"
+#include "../ledger/facts.h"
 #include "command.h"
+#include "configuration.h"
 #include "json_out.h"
 #include "place.h"
 
 #define MAX_IDS   100000 /* the configuration's own */
 #define ID_WINDOW 86400  /* seconds, likewise */
+#define SECOND    UINT64_C(1000000)
 #define IDS_LIMIT 1000000000
 #define WINDOW_S  (30 * 86400)
 
 static const struct command_option options[] = {
-    {'i', "max-ids", "COUNT", "max_ids of the daemon's configuration (default: 100000)"},
-    {'w', "id-window", "SECONDS", "id_window of it (default: 86400)"},
+    {'i', "max-ids", "COUNT", "max_ids of the daemon (default: its own, or 100000)"},
+    {'w', "id-window", "SECONDS", "id_window of it (default: its own, or 86400)"},
     {0},
 };
 
+/* The daemon's own limits, while it runs and may be looked at. */
+static bool ask_daemon(const struct session *session, struct audit_limits *limits)
+{
+	char error[COMMAND_MESSAGE_SIZE];
+	struct facts facts;
+	int status;
+	struct region *region = place_region(session->data, &status, error);
+
+	if (region == NULL)
+		return false;
+	facts_read(region, clock_real_us(), &facts);
+	region_close(region);
+	limits->max_ids = facts.ids.limit;
+	limits->window_us = facts.id_window_us;
+	return true;
+}
+
+/* With others than the daemon's, a sound journal would seem to take an id twice. */
+static int find_limits(const struct session *session, struct audit_limits *limits)
+{
+	const char *file = place_configuration(session);
+	char error[CONFIGURATION_ERROR_SIZE];
+
+	*limits = (struct audit_limits){.max_ids = MAX_IDS, .window_us = ID_WINDOW * SECOND};
+	if (place_daemon(session->data) != 0 && ask_daemon(session, limits))
+		return COMMAND_DONE;
+	if (file == NULL ||
+	    configuration_ids(file, &limits->max_ids, &limits->window_us, error) == 0)
+		return COMMAND_DONE;
+	return command_fail(session, COMMAND_USAGE, "%s", error);
+}
+
 static int read_options(const struct session *session, struct audit_limits *limits)
 {
-	uint64_t ids = MAX_IDS;
-	uint64_t window_s = ID_WINDOW;
-	int status = command_number(session, 'i', 1, IDS_LIMIT, &ids);
+	int status = find_limits(session, limits);
+	uint64_t window_s = 0;
 
 	if (status == COMMAND_DONE)
+		status = command_number(session, 'i', 1, IDS_LIMIT, &limits->max_ids);
+	if (status == COMMAND_DONE)
 		status = command_number(session, 'w', 1, WINDOW_S, &window_s);
-	*limits = (struct audit_limits){.max_ids = ids, .window_us = window_s * UINT64_C(1000000)};
+	if (window_s != 0)
+		limits->window_us = window_s * SECOND;
 	return status;
 }
 

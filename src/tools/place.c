@@ -52,6 +52,15 @@ int place_data(const struct session *session, const char *given, char *data)
 	return copy(session, TALLYD_DATA_DIRECTORY, data);
 }
 
+const char *place_configuration(const struct session *session)
+{
+	if (session->config != NULL)
+		return session->config;
+	if (command_has(session, 'd') || access(TALLYD_CONFIG_FILE, R_OK) != 0)
+		return NULL;
+	return TALLYD_CONFIG_FILE;
+}
+
 int place_below(const struct session *session, const char *name, char *path)
 {
 	int length = snprintf(path, PLACE_PATH_MAX, "%s/%s", session->data, name);

@@ -21,6 +21,12 @@ struct region;
  */
 int place_data(const struct session *session, const char *given, char *data);
 
+/*
+ * The configuration of the daemon whose data is meant: -c, or the default one where the data
+ * directory comes from that.  NULL: none is known.
+ */
+const char *place_configuration(const struct session *session);
+
 /* The path of NAME in the data directory into PATH (PLACE_PATH_MAX bytes), likewise. */
 int place_below(const struct session *session, const char *name, char *path);
 
