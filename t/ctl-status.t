@@ -194,6 +194,19 @@ cmp_ok($json->{recovery}{records}, '>=', 7, 'and records to replay');
 like((ctl(@here, 'status'))[1], qr/^recovery +.* records replayed; the run before had ended uncleanly; 1 damaged snapshots passed over$/m,
 	'people are told, too');
 
+# ---- tables that are as small as may be
+
+$tallyd->stop;
+$tallyd->set_config(max_accounts => 16, max_holds => 64);
+$tallyd->start_again;
+my $room = (ctl_json(@here, 'status'))[1];
+is("$room->{accounts}{used} of $room->{accounts}{limit}, $room->{holds}{limit}", '8 of 16, 64', 'small tables');
+becomes('', 'with room in them are no problem');
+$tallyd->call(POST => '/accounts', { account => "more-$_" }) for 1 .. 6;
+becomes('', 'nor those that are not yet nine tenths full');
+$tallyd->call(POST => '/accounts', { account => 'more-7' });
+becomes('accounts_nearly_full', 'nine tenths are');
+
 # ---- who may not
 
 SKIP: {

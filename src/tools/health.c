@@ -7,7 +7,7 @@
 
 #include "words.h"
 
-#define NEARLY 90 /* percent of a limit */
+#define NEARLY 90 /* percent of a limit, which is far below 2^64 / 100 */
 
 __attribute__((format(printf, 4, 5))) static void add(struct health *health, bool fatal,
                                                       const char *reason, const char *format, ...)
@@ -143,7 +143,7 @@ static void judge_table(const char *what, const char *key, const struct fact_use
 {
 	char used[WORDS_SIZE], limit[WORDS_SIZE];
 
-	if (use->limit == 0 || use->used < use->limit / 100 * NEARLY)
+	if (use->limit == 0 || use->used * 100 < use->limit * NEARLY)
 		return;
 	add(health, false, reason, "%s of %s %s are there: raise %s and restart",
 	    words_count(use->used, used), words_count(use->limit, limit), what, key);
