@@ -69,6 +69,15 @@ $sum += $_->{events_per_second} || 0 for @{ $json->{processes} };
 cmp_ok(abs($sum - $rate->{events_accepted}), '<', 5 + $sum / 2, 'the workers\' events are all');
 is_deeply([map { $_->{name} } @{ $json->{processes} }], ['journal writer', 'worker 1', 'worker 2'], 'everybody is there');
 
+is_deeply($json->{problems}, [], 'there are no problems');
+my @writer = map { $_->{pid} } $tallyd->children('journal');
+stop_all(@writer);
+($status, $json) = ctl_json(@here, 'top', '-n', '0.1');
+go_on(@writer);
+is($status, 0, 'with --json, while nobody writes the journal');
+ok(!$json->{takes_updates}, 'it takes no updates');
+is_deeply([map { $_->{reason} } @{ $json->{problems} }], ['journal_writer_stopped'], 'and it is told why, as status does');
+
 # ---- on a terminal: one of the test's own, in which `sh` runs top and then says how it ended
 
 # Starts top with ARGUMENTS in COLUMNS by ROWS.  What it writes is kept in output().

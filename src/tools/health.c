@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "json_out.h"
 #include "words.h"
 
 #define NEARLY 90 /* percent of a limit, which is far below 2^64 / 100 */
@@ -186,4 +187,18 @@ void health_judge(const struct look *look, struct health *health)
 	judge_locks(look, health);
 	judge_tables(look, health);
 	sort(health);
+}
+
+void health_tell_json(struct json_out *out, const struct health *health)
+{
+	json_out_flag(out, "takes_updates", health->takes_updates);
+	json_out_open(out, "problems", '[');
+	for (size_t i = 0; i < health->problems; i++) {
+		json_out_open(out, NULL, '{');
+		json_out_text(out, "reason", health->problem[i].reason);
+		json_out_text(out, "detail", health->problem[i].text);
+		json_out_flag(out, "fatal", health->problem[i].fatal);
+		json_out_close(out, '}');
+	}
+	json_out_close(out, ']');
 }

@@ -9,6 +9,8 @@
 
 #include "look.h"
 
+struct json_out;
+
 #define HEALTH_PROBLEMS_MAX 24
 #define HEALTH_TEXT_MAX     160
 
@@ -26,5 +28,8 @@ struct health {
 
 /* Judges LOOK, its locks included if they were looked at. */
 void health_judge(const struct look *look, struct health *health);
+
+/* HEALTH as members of the object that is open. */
+void health_tell_json(struct json_out *out, const struct health *health);
 
 #endif

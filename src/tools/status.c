@@ -196,20 +196,6 @@ static void json_use(struct json_out *out, const char *name, const struct fact_u
 	json_out_close(out, '}');
 }
 
-static void json_health(struct json_out *out, const struct health *health)
-{
-	json_out_flag(out, "takes_updates", health->takes_updates);
-	json_out_open(out, "problems", '[');
-	for (size_t i = 0; i < health->problems; i++) {
-		json_out_open(out, NULL, '{');
-		json_out_text(out, "reason", health->problem[i].reason);
-		json_out_text(out, "detail", health->problem[i].text);
-		json_out_flag(out, "fatal", health->problem[i].fatal);
-		json_out_close(out, '}');
-	}
-	json_out_close(out, ']');
-}
-
 static void json_member(struct json_out *out, const char *name, const struct look_member *member)
 {
 	json_out_open(out, name, '{');
@@ -311,7 +297,7 @@ static void tell_json(const struct status *status)
 	json_out_text(&out, "data", status->data);
 	json_out_count(&out, "pid", (uint64_t)status->master);
 	json_out_time(&out, "started", facts->started_us);
-	json_health(&out, &status->health);
+	health_tell_json(&out, &status->health);
 	json_household(&out, look);
 	json_counts(&out, &look->total);
 	json_use(&out, "ring", &facts->ring);

@@ -220,7 +220,7 @@ static void tell_json(const struct watcher *watcher)
 
 	json_out_open(&out, NULL, '{');
 	json_out_text(&out, "status", "running");
-	json_out_flag(&out, "takes_updates", watcher->health.takes_updates);
+	health_tell_json(&out, &watcher->health);
 	json_rates(&out, &watcher->rates);
 	json_use(&out, "ring", &now->facts.ring);
 	json_use(&out, "queue", &now->facts.queue);
