@@ -251,6 +251,103 @@ sub test_full {
 	return;
 }
 
+# The operations that TALLYD takes, one after the other, up to the first that is answered with STATUS,
+# or TRIES of them: how many were answered so, and how many were not.
+sub until_status {
+	my ($daemon, $status, $tries) = @_;
+	my $socket = $daemon->connection;
+	my $taken = 0;
+	while ($taken < $tries) {
+		return (1, $taken) if $daemon->event('a', 1, connection => $socket)->{status} == $status;
+		$taken++;
+	}
+	return (0, $taken);
+}
+
+# strace on process PID, whose CALL fails with ERROR from now on.  Returns what is to be killed to end that.
+sub fail_calls {
+	my ($pid, $call, $error) = @_;
+	my $strace = fork;
+	die "fork: $!" unless defined $strace;
+	if ($strace == 0) {
+		exec 'strace', '-f', '-qqq', '-o', '/dev/null', '-e', "trace=$call", '-e', "inject=$call:error=$error", '-p', $pid
+			or POSIX::_exit(127);
+	}
+	# What failed already is gone.
+	wait_until { !grep { (eval { slurp("$_/status") } || '') =~ /^State:\s+[^ZX].*^TracerPid:\s*0$/ms } glob "/proc/$pid/task/*" }
+		or diag 'strace did not attach';
+	return $strace;
+}
+
+sub let_go { my ($strace) = @_; kill 'TERM', $strace; waitpid $strace, 0; return }
+
+sub test_queue_full {
+	my $slow = Tallyd->start(config => { workers => 1, queue_events => 5, journal_delay => 200 });
+	my $socket = $slow->connection;
+	my $body = '{"account":"a","amount":1}';
+	send_all($socket, join('', map { "$_\r\n" } 'POST /events HTTP/1.1', 'Host: a', 'Content-Length: ' . length $body, $body) =~ s/(?=\{)/\r\n/r =~ s/\r\n\z//r x 40);
+	my %count;
+	$count{ read_response($socket)->{status} }++ for 1 .. 40;
+	cmp_ok($count{503} || 0, '>', 0, 'a queue is full');
+	my $now = samples($slow->request('GET', '/metrics')->{body});
+	is(events($now, 'rejected', 'queue_full'), $count{503}, 'each time was counted');
+	is(events($now, 'accepted', ''), $count{200}, 'and what was taken');
+	is(requests($now, 'POST', '/events', 503), $count{503}, 'as answers of 503');
+	is($now->{tallyd_queue_events_limit}, 5, 'beside the limit');
+	is($slow->stop, 0, 'drained');
+	return;
+}
+
+sub test_disk {
+	SKIP: {
+		skip 'strace is not installed, or may not trace here', 1 if system "strace -D -f -o /dev/null -e trace=fdatasync true 2>/dev/null";
+		disk_full();
+		journal_failed();
+	}
+	return;
+}
+
+sub disk_full {
+	my $full = Tallyd->start(config => { workers => 1, journal_segment => '64K', ring_size => '64K', snapshot_every => 0 });
+	my $get = sub { samples($full->request('GET', '/metrics')->{body}) };
+	my $writer = wait_until { ($full->children('journal'))[0] };
+	my $strace = fail_calls($writer->{pid}, 'fallocate', 'ENOSPC');
+	my ($refused, $taken) = until_status($full, 507, 5000);
+	is($refused, 1, 'a disk is full');
+	$refused += (until_status($full, 507, 1))[0] for 1 .. 3;
+	my $now = $get->();
+	is(events($now, 'rejected', 'disk_full'), $refused, 'each time was counted');
+	is(events($now, 'accepted', ''), $taken, 'and what was taken');
+	is($now->{tallyd_disk_full}, 1, 'that it is full is told');
+	let_go($strace);
+	ok(wait_until { $get->()->{tallyd_disk_full} == 0 }, 'and no more, once there is room');
+	is($full->stop, 0, 'drained');
+	return;
+}
+
+# The master, which would end everything, stands still meanwhile; so does no worker end, since none has an
+# answer that waits for the disk.
+sub journal_failed {
+	my $broken = Tallyd->start(config => { workers => 1, sync => 'interval', sync_interval => 100, snapshot_every => 0 });
+	my $get = sub { samples($broken->request('GET', '/metrics')->{body}) };
+	my $writer = wait_until { ($broken->children('journal'))[0] };
+	is($get->()->{tallyd_journal_failed}, 0, 'a journal is sound');
+	kill 'STOP', $broken->pid;
+	my $strace = fail_calls($writer->{pid}, 'fdatasync', 'EIO');
+	# An idle writer syncs its last mark: that may have failed already.
+	my $taken = $broken->event('a', 1)->{status} == 200;
+	my $now;
+	ok(wait_until { ($now = $get->())->{tallyd_journal_failed} }, 'and fails, which is told');
+	my $refused = 0;
+	$refused += (until_status($broken, 503, 1))[0] for 1 .. 3;
+	is($refused, 3, 'then nothing is taken');
+	is(events($get->(), 'rejected', 'journal_failed'), $refused + !$taken, 'and each time was counted');
+	kill 'CONT', $broken->pid;
+	is($broken->wait_exit, 1, 'it ends');
+	let_go($strace);
+	return;
+}
+
 # ---- whoever answers
 
 sub test_same {
@@ -417,6 +514,8 @@ test_promtool();
 test_manual();
 test_durable();
 test_full();
+test_queue_full();
+test_disk();
 test_same();
 test_feed();
 test_death();
