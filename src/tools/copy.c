@@ -35,7 +35,8 @@ struct copier {
 	char journal[PATH_MAX + 16], snapshots[PATH_MAX + 16]; /* from where */
 	int from_journal, from_snapshots;                      /* descriptors of these */
 	int to, to_journal, to_snapshots;                      /* and of where to */
-	uint64_t needed; /* the journal's part from here on is needed */
+	char copies[PATH_MAX + 16];                            /* the snapshots that were copied */
+	uint64_t needed; /* the journal's part from here on is needed; 0: all of it */
 	uint64_t all;    /* bytes to copy */
 	size_t count;
 	struct open_segment *open;
@@ -175,14 +176,11 @@ static int copy_snapshots(struct copier *copier)
 	uint64_t start = UINT64_MAX;
 	enum snapshot_status status = SNAPSHOT_NONE;
 
-	copier->needed = 0;
 	while (copier->from_snapshots >= 0 &&
 	       (status = snapshot_find(copier->snapshots, start, &start)) == SNAPSHOT_OK) {
 		int result = copy_snapshot(copier, start);
 		if (result != 0)
 			return result;
-		if (copier->needed == 0)
-			copier->needed = start;
 	}
 	return status == SNAPSHOT_IO ? fail(copier, copier->snapshots) : 0;
 }
@@ -229,6 +227,18 @@ static enum store_status read_to_end(struct copy *copy, const struct store *stor
 	return status;
 }
 
+/* A start reads the journal from the seal before its snapshot on. */
+static uint64_t find_needed(const struct copier *copier, uint64_t key)
+{
+	struct snapshot snapshot;
+	uint64_t start = UINT64_MAX;
+
+	while (snapshot_find(copier->copies, start, &start) == SNAPSHOT_OK)
+		if (snapshot_peek(copier->copies, start, key, &snapshot) == SNAPSHOT_OK)
+			return snapshot.seal_to;
+	return 0;
+}
+
 /* Where the journal ends now: copy->end.  1: files went away. */
 static int find_end(struct copier *copier)
 {
@@ -241,9 +251,10 @@ static int find_end(struct copier *copier)
 	/* All of it, not only what a start would read: statements need the rest. */
 	uint64_t first = store_first(store);
 	copy->end = first;
+	copier->needed = find_needed(copier, store_key(store));
 	if (store_empty(store))
 		status = STORE_END;
-	else if (copier->needed != 0 && copier->needed < first)
+	else if (copier->needed < first && first != SEGMENT_HEAD)
 		status = STORE_CORRUPT;
 	else
 		status = read_to_end(copy, store, store_replay(store, first), &copy->end);
@@ -477,6 +488,7 @@ static int open_directories(struct copier *copier, const char *from, const char 
 
 	snprintf(copier->journal, sizeof copier->journal, "%s/journal", from);
 	snprintf(copier->snapshots, sizeof copier->snapshots, "%s/snapshots", from);
+	snprintf(copier->copies, sizeof copier->copies, "%s/snapshots", to);
 	copier->from_journal = disk_open(AT_FDCWD, copier->journal, O_RDONLY | O_DIRECTORY);
 	if (copier->from_journal < 0 || fstat(copier->from_journal, &owner) != 0)
 		return fail(copier, copier->journal);

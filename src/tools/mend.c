@@ -309,11 +309,13 @@ static void tell_leg(struct teller *teller, const struct change *change, unsigne
 {
 	const struct change_leg *leg = &change->leg[index];
 	struct json_out out = {.stream = teller->events};
-	char id[64];
+	char id[80];
 
 	if (leg->amount == 0)
 		return;
-	snprintf(id, sizeof id, "repair:%" PRIu64 ":%u", change->lsn, index);
+	/* With its time: what comes after a repair has the positions of what was undone. */
+	snprintf(id, sizeof id, "repair:%" PRIu64 ":%" PRIu64 ":%u", change->lsn, change->time_us,
+	         index);
 	json_out_open(&out, NULL, '{');
 	json_out_bytes(&out, "account", leg->account.bytes, leg->account.length);
 	json_out_signed(&out, "amount", leg->amount);
