@@ -35,7 +35,9 @@ sub open_some {
 
 my $tallyd = Tallyd->start(config => { workers => 2 });
 my ($stuck, $other) = map { $_->{pid} } $tallyd->children('worker');
-my %before = map { $_ => sockets($_) } $stuck, $other;
+# The connection that found the daemon ready may be there a moment longer.
+my %before;
+ok((wait_until { %before = map { $_ => sockets($_) } $stuck, $other; select undef, undef, undef, 0.2; !grep { sockets($_) != $before{$_} } $stuck, $other } 10), 'at rest');
 
 kill 'STOP', $stuck;
 ok((wait_until { state($stuck) eq 'T' } 10), 'a worker is stopped');

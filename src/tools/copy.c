@@ -19,7 +19,7 @@
 #include "../ledger/snapshot_format.h"
 #include "../ledger/store.h"
 
-#define TRIES    5        /* where files went away while they were looked for */
+#define TRIES    20       /* where files went away while they were looked for */
 #define PAUSE_NS 50000000 /* before another one */
 
 #define ASKED_EVERY 65536 /* records between two looks at whether to go on */
@@ -248,7 +248,8 @@ static int find_end(struct copier *copier)
 
 	if (store == NULL)
 		return status == STORE_IO && errno != ENOENT ? -1 : 1;
-	/* All of it, not only what a start would read: statements need the rest. */
+	/* From where a start reads: what is older may be pruned just now, and is read in the copy.
+	 */
 	uint64_t first = store_first(store);
 	copy->end = first;
 	copier->needed = find_needed(copier, store_key(store));
@@ -257,7 +258,10 @@ static int find_end(struct copier *copier)
 	else if (copier->needed < first && first != SEGMENT_HEAD)
 		status = STORE_CORRUPT;
 	else
-		status = read_to_end(copy, store, store_replay(store, first), &copy->end);
+		status = read_to_end(
+		    copy, store,
+		    store_replay(store, copier->needed > first ? copier->needed : first),
+		    &copy->end);
 	if (status == STORE_CORRUPT) {
 		char place[320];
 		store_locate(store, copy->end, place, sizeof place);
@@ -272,7 +276,9 @@ static int find_end(struct copier *copier)
 	int cause = errno;
 	store_close(store);
 	errno = cause;
-	return status == STORE_END ? 0 : status == STORE_IO ? -1 : 1;
+	if (status == STORE_END)
+		return 0;
+	return status == STORE_IO && !(copy->running && cause == ENOENT) ? -1 : 1;
 }
 
 static int by_base(const void *left, const void *right)
@@ -408,6 +414,37 @@ static int copy_journal(struct copier *copier)
 	return 0;
 }
 
+/* All of the copy is sound, also what a start would not read: statements need it. */
+static int read_copy(struct copier *copier, const char *to)
+{
+	struct copy *copy = copier->copy;
+	char path[PATH_MAX + 16], place[320];
+	enum store_status status;
+	uint64_t end = 0;
+
+	snprintf(path, sizeof path, "%s/journal", to);
+	struct store *store = store_inspect(path, &status, copy->error);
+	if (store == NULL)
+		return -1;
+	if (!store_empty(store))
+		status = read_to_end(copy, store, store_replay(store, store_first(store)), &end);
+	bool good = store_empty(store) || (status == STORE_END && end == copy->end);
+	if (!good && status == STORE_IO)
+		fail(copier, path);
+	else if (!good) {
+		store_locate(store, end, place, sizeof place);
+		snprintf(
+		    copy->error, COPY_ERROR_SIZE,
+		    "%s: no sound record here, where there was one: see tallyctl journal check",
+		    place);
+		errno = 0;
+	}
+	int cause = errno;
+	store_close(store);
+	errno = cause;
+	return good ? 0 : -1;
+}
+
 /* --- all of it --- */
 
 /* The snapshots, then the journal's end, then the files: so all that the snapshots need is there.
@@ -526,6 +563,8 @@ int copy_data(struct copy *copy, const char *from, const char *to)
 		result = copy_journal(&copier);
 	if (result == 0)
 		result = sync_directories(&copier);
+	if (result == 0)
+		result = read_copy(&copier, to);
 	int cause = errno;
 	close_segments(&copier);
 	for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
