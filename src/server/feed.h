@@ -21,7 +21,7 @@
 #define FEED_MEMORY_SHARE 2      /* one part in so many of buffer_memory; beyond it feeds wait */
 #define FEED_UNSENT       262144 /* bytes that the kernel keeps for a client besides its window */
 #define FEED_REST         0.005  /* seconds between two slices, at least */
-#define FEED_SHARE_BUSY   12     /* one part in so many of a worker's time, while there is news */
+#define FEED_SHARE_BUSY   20     /* one part in so many of a worker's time, while there is news */
 #define FEED_SHARE_QUIET  2      /* the same while nobody writes */
 #define FEED_FETCH_MS     2      /* while the disk is asked for the first record */
 #define FEED_LOOK         0.1 /* seconds until we look ourselves, should a wake-up have been lost */
