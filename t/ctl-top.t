@@ -223,7 +223,7 @@ ok((wait_until { length output() > $before }), 'other keys do nothing bad');
 my $pid = top_pid();
 kill TSTP => $pid;
 wait_until { slurp("/proc/$pid/stat") =~ /\) T/ };
-cmp_ok(rindex(output(), "\033[?1049l"), '>', rindex(output(), "\033[?1049h"), 'stopped, it gives the screen back');
+ok((wait_until { rindex(output(), "\033[?1049l") > rindex(output(), "\033[?1049h") }), 'stopped, it gives the screen back');
 $before = length output();
 kill CONT => $pid;
 ok((wait_until { substr(output(), $before) =~ /\033\[\?1049h.*takes updates/s }), 'and takes it again when it goes on');
