@@ -71,7 +71,8 @@ static void test_values(void)
 	       number == INT64_MIN,
 	   "the least");
 	ok(!import_number((struct slice){"4.5", 3}, &number), "no fraction");
-	ok(!import_number((struct slice){"99999999999999999999", 20}, &number), "none that is too large");
+	ok(!import_number((struct slice){"99999999999999999999", 20}, &number),
+	   "none that is too large");
 	ok(import_time((struct slice){"\"1970-01-02T00:00:01.25Z\"", 25}, &us) && us == 86401250000,
 	   "a time");
 	ok(!import_time((struct slice){"\"1970-01-02\"", 12}, &us), "a day is none");

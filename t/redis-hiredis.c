@@ -42,7 +42,8 @@ static void ask(redisContext *context, const char *command)
 
 int main(int argc, char **argv)
 {
-	static const char *const pipelined[] = {"MULTI", "DECRBY hi:a 2", "INCRBY hi:b 2", "GET hi:a", "EXEC"};
+	static const char *const pipelined[] = {"MULTI", "DECRBY hi:a 2", "INCRBY hi:b 2",
+	                                        "GET hi:a", "EXEC"};
 	redisContext *context = argc > 2 ? redisConnect(argv[1], atoi(argv[2])) : NULL;
 	void *reply;
 

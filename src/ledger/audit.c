@@ -214,8 +214,7 @@ static enum store_status check(struct auditor *auditor)
 enum store_status audit_store(struct store *store, const struct audit_limits *limits,
                               struct audit *audit, char *error)
 {
-	struct auditor auditor = {
-	    .limits = limits, .store = store, .audit = audit, .error = error};
+	struct auditor auditor = {.limits = limits, .store = store, .audit = audit, .error = error};
 
 	*audit = (struct audit){0};
 	return check(&auditor);

@@ -28,8 +28,8 @@ struct audit {
 	uint64_t seals;
 	uint64_t first; /* position where reading began */
 	uint64_t end;   /* and where it ended */
-	uint64_t bad;   /* STORE_CORRUPT: the position of the first difference; 0: a file is wrong */
-	bool pruned;    /* the journal's beginning is gone: what follows was taken as it stands */
+	uint64_t bad; /* STORE_CORRUPT: the position of the first difference; 0: a file is wrong */
+	bool pruned;  /* the journal's beginning is gone: what follows was taken as it stands */
 };
 
 /*

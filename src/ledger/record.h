@@ -77,8 +77,8 @@ _Static_assert(sizeof(struct record_head) == JOURNAL_RECORD_MIN, "the head is th
  *   the id and the note, one after the other
  */
 struct record_leg {
-	int64_t amount;    /* by which the balance changes: 0 unless EVENT, TRANSFER, TRANSACTION, DELETE or
-	                      CAPTURE.  Of a refusal, as it was asked for */
+	int64_t amount;    /* by which the balance changes: 0 unless EVENT, TRANSFER, TRANSACTION,
+	                      DELETE or    CAPTURE.  Of a refusal, as it was asked for */
 	int64_t balance;   /* after; of a refusal: as it stood */
 	int64_t held;      /* after, likewise */
 	uint64_t version;  /* after, likewise; 0: there is no such account (refusals only) */

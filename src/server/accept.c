@@ -172,8 +172,9 @@ static bool prepare(struct listening *listening, const struct server_listener *s
 	int domain = 0;
 	listening->protocol = protocol_find(source->protocol);
 	if (!listening->protocol) {
-		log_error("listener %s: there is no protocol \"%s\"; use \"http\", \"redis\" or \"echo\"", source->address,
-		          source->protocol);
+		log_error(
+		    "listener %s: there is no protocol \"%s\"; use \"http\", \"redis\" or \"echo\"",
+		    source->address, source->protocol);
 		return false;
 	}
 	if (getsockopt(source->fd, SOL_SOCKET, SO_DOMAIN, &domain, &(socklen_t){sizeof(domain)}) <

@@ -1,6 +1,6 @@
 /*
- * The console: one page without outside resources, served from memory.  Its parts stand in console/;
- * console_page.c is made of them.
+ * The console: one page without outside resources, served from memory.  Its parts stand in
+ * console/; console_page.c is made of them.
  */
 #ifndef TALLYD_SERVER_CONSOLE_H
 #define TALLYD_SERVER_CONSOLE_H

@@ -5,8 +5,7 @@
 #include "protocol.h"
 #include "redis_protocol.h"
 
-static const struct protocol *const protocols[] = {&http_protocol, &redis_protocol,
-                                                  &echo_protocol};
+static const struct protocol *const protocols[] = {&http_protocol, &redis_protocol, &echo_protocol};
 
 const struct protocol *protocol_find(const char *name)
 {

@@ -106,19 +106,6 @@ static void drop_members(struct group *group, size_t count)
 	memmove(group->members, group->members + count, group->count * sizeof(group->members[0]));
 }
 
-bool redis_has_to_wait(struct connection *connection)
-{
-	struct redis_session *session = session_of(connection);
-	double now = connection->worker->now;
-	bool answers = connection->out != NULL && queue_unsent(connection->out) > 0;
-
-	if (!answers && !session->pipelined)
-		return false;
-	if (session->waits_since <= 0)
-		session->waits_since = now;
-	return now - session->waits_since < REDIS_WAIT_MAX;
-}
-
 /*
  * Applies what has been gathered, and answers it in order.  Due before anything else is answered.
  * Where the queue is full and the client may wait, it is false, and what was not answered is to be
@@ -276,14 +263,10 @@ static void carry_out(struct redis_call *call, struct answer *answer)
 		if (result.outcome != OUTCOME_VERSION_MISMATCH)
 			break;
 	}
-	if (result.outcome == OUTCOME_ACCEPTED && !changed)
-		return;
 	if (result.outcome != OUTCOME_ACCEPTED)
 		answer->out.length = start;
-	if (result.outcome == OUTCOME_VERSION_MISMATCH)
-		redis_error(answer, "TRYAGAIN others were always faster; nothing was applied");
-	else
-		redis_decided(call, answer, &result);
+	if (result.outcome != OUTCOME_ACCEPTED || changed)
+		redis_planned(call, answer, &result);
 }
 
 static void run(struct redis_call *call, struct answer *answer)

@@ -10,7 +10,8 @@ struct class
 };
 
 static const struct class classes[REFUSAL_CLASSES] = {
-    [REFUSAL_MALFORMED] = {LOG_LEVEL_INFO, "malformed requests", "the client must speak the listener's protocol"},
+    [REFUSAL_MALFORMED] = {LOG_LEVEL_INFO, "malformed requests",
+                           "the client must speak the listener's protocol"},
     [REFUSAL_INVALID] = {LOG_LEVEL_INFO, "invalid operations",
                          "the answer's reason and detail tell the client what to change"},
     [REFUSAL_TIMED_OUT] = {LOG_LEVEL_INFO, "clients too slow",

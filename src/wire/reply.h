@@ -155,8 +155,8 @@ void reply_rejected(struct text *out, const struct reply_frame *frame, unsigned 
  *   refusals     {"status":"error","reason","detail"} and: INSUFFICIENT_FUNDS "account","balance",
  *                "held","available","required"; CEILING_EXCEEDED "account","balance","ceiling";
  *                VERSION_MISMATCH "version" (the present one); HOLD_SETTLED "hold","state",
- *                "captured","settled_lsn","settled_lsn"; of several legs "leg" (from 0) and "account"
- *   not decided  {"status":"rejected","reason","detail"}
+ *                "captured","settled_lsn","settled_lsn"; of several legs "leg" (from 0) and
+ * "account" not decided  {"status":"rejected","reason","detail"}
  */
 #define REPLY_RESULT_MAX 16384
 void reply_result(struct text *out, const struct reply_frame *frame, const struct request *request,

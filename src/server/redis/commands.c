@@ -193,6 +193,19 @@ void redis_refused(struct text *out, const struct result *result)
 	resp_error(out, message);
 }
 
+bool redis_has_to_wait(struct connection *connection)
+{
+	struct redis_session *session = (struct redis_session *)connection->state;
+	double now = connection->worker->now;
+	bool answers = connection->out != NULL && queue_unsent(connection->out) > 0;
+
+	if (!answers && !session->pipelined)
+		return false;
+	if (session->waits_since <= 0)
+		session->waits_since = now;
+	return now - session->waits_since < REDIS_WAIT_MAX;
+}
+
 void redis_decided(struct redis_call *call, struct answer *answer, const struct result *result)
 {
 	if (result->outcome == OUTCOME_POISONED) {
@@ -213,4 +226,12 @@ void redis_decided(struct redis_call *call, struct answer *answer, const struct 
 		return;
 	answer->status = answer->reason->status;
 	redis_refused(&answer->out, result);
+}
+
+void redis_planned(struct redis_call *call, struct answer *answer, const struct result *result)
+{
+	if (result->outcome == OUTCOME_VERSION_MISMATCH)
+		redis_error(answer, "TRYAGAIN others were always faster; nothing was applied");
+	else
+		redis_decided(call, answer, result);
 }

@@ -122,6 +122,9 @@ bool redis_has_to_wait(struct connection *connection);
  */
 void redis_decided(struct redis_call *call, struct answer *answer, const struct result *result);
 
+/* The same of a plan that changes something, which others may have come before each time. */
+void redis_planned(struct redis_call *call, struct answer *answer, const struct result *result);
+
 /* --- increments.c --- */
 
 /*

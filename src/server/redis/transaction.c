@@ -264,14 +264,10 @@ static void carry_out(struct redis_call *call, struct answer *answer)
 			return;
 		plan_apply(call->plan, worker_time_us(worker), &result, &changed);
 	}
-	if (result.outcome == OUTCOME_ACCEPTED && !changed)
-		return;
 	if (result.outcome != OUTCOME_ACCEPTED)
 		answer->out.length = start;
-	if (result.outcome == OUTCOME_VERSION_MISMATCH)
-		redis_error(answer, "TRYAGAIN others were always faster; nothing was applied");
-	else
-		redis_decided(call, answer, &result);
+	if (result.outcome != OUTCOME_ACCEPTED || changed)
+		redis_planned(call, answer, &result);
 }
 
 void redis_exec(struct redis_call *call, struct answer *answer)

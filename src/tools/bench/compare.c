@@ -50,6 +50,8 @@ static double median(const double *value, uint32_t count)
 {
 	double sorted[ROUNDS_MAX];
 
+	if (count == 0)
+		return 0;
 	for (uint32_t i = 0; i < count; i++)
 		sorted[i] = value[i];
 	qsort(sorted, count, sizeof *sorted, ascending);
