@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <libgen.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -18,6 +17,7 @@
 #include "../ledger/view.h"
 #include "command.h"
 #include "copy.h"
+#include "interrupt.h"
 #include "json_out.h"
 #include "mend.h"
 #include "place.h"
@@ -36,24 +36,6 @@ struct backup {
 	struct copy copy;
 };
 
-static volatile sig_atomic_t interrupted;
-
-static void on_signal(int number)
-{
-	(void)number;
-	interrupted = 1;
-}
-
-static void catch_signals(void)
-{
-	struct sigaction action = {.sa_handler = on_signal};
-
-	sigemptyset(&action.sa_mask);
-	sigaction(SIGINT, &action, NULL);
-	sigaction(SIGTERM, &action, NULL);
-	sigaction(SIGHUP, &action, NULL);
-}
-
 static bool go_on(void *context, uint64_t done, uint64_t all)
 {
 	struct backup *backup = context;
@@ -65,7 +47,7 @@ static bool go_on(void *context, uint64_t done, uint64_t all)
 		        words_bytes(all, whole), all > 0 ? 100.0 * (double)done / (double)all : 0);
 		backup->redrawn_us = now;
 	}
-	return !interrupted;
+	return !interrupted();
 }
 
 static int fail(const struct backup *backup, const char *what)
@@ -272,7 +254,7 @@ static int make(struct backup *backup)
 		status = try_it(backup);
 	if (backup->terminal)
 		fprintf(stderr, "\r\033[K");
-	if (status == COMMAND_DONE && interrupted)
+	if (status == COMMAND_DONE && interrupted())
 		status = command_fail(backup->session, COMMAND_FAILED,
 		                      "interrupted; no backup was made");
 	if (status == COMMAND_DONE)
@@ -293,7 +275,7 @@ static int run(const struct session *session, int operands, char **operand)
 	(void)operands;
 	backup.copy.context = &backup;
 	backup.copy.running = place_daemon(session->data) != 0;
-	catch_signals();
+	interrupt_catch();
 	int status = check_name(&backup);
 	if (status == COMMAND_DONE)
 		status = name_unfinished(&backup);

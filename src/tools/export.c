@@ -8,7 +8,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <libgen.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +23,7 @@
 #include "../wire/reason.h"
 #include "../wire/reply.h"
 #include "command.h"
+#include "interrupt.h"
 #include "json_out.h"
 #include "place.h"
 
@@ -53,25 +53,6 @@ struct exporter {
 	char *id_lines;    /* of all ids: they are read before anything is written */
 	size_t id_length;
 };
-
-static volatile sig_atomic_t interrupted;
-
-static void on_signal(int number)
-{
-	(void)number;
-	interrupted = 1;
-}
-
-/* Only a file is left half written by who is interrupted: that has to go. */
-static void catch_signals(void)
-{
-	struct sigaction action = {.sa_handler = on_signal};
-
-	sigemptyset(&action.sa_mask);
-	sigaction(SIGINT, &action, NULL);
-	sigaction(SIGTERM, &action, NULL);
-	sigaction(SIGHUP, &action, NULL);
-}
 
 /* --- lines --- */
 
@@ -190,7 +171,7 @@ static int write_accounts(struct exporter *exporter)
 	if (enough) {
 		each_account(exporter->view.region, named, names);
 		qsort(named, count, sizeof *named, by_name);
-		for (size_t i = 0; i < count && !ferror(exporter->out) && !interrupted; i++)
+		for (size_t i = 0; i < count && !ferror(exporter->out) && !interrupted(); i++)
 			write_account(exporter, &named[i]);
 	}
 	free(names);
@@ -293,7 +274,7 @@ static enum store_status read_ids(struct exporter *exporter, FILE *lines, const 
 		return STORE_OK;
 	struct store_reader *reader = store_replay(store, lsn[next]);
 	enum store_status status = reader != NULL ? STORE_OK : STORE_IO;
-	while (next < count && status == STORE_OK && !ferror(lines) && !interrupted) {
+	while (next < count && status == STORE_OK && !ferror(lines) && !interrupted()) {
 		status = store_next(reader, &record);
 		if (status == STORE_OK && record->lsn == lsn[next]) {
 			write_id(exporter, lines, record);
@@ -364,7 +345,7 @@ static int write_all(struct exporter *exporter)
 		                    strerror(errno));
 	if (exporter->id_length > 0)
 		fwrite(exporter->id_lines, 1, exporter->id_length, exporter->out);
-	if (interrupted)
+	if (interrupted())
 		return command_fail(exporter->session, COMMAND_FAILED, "interrupted");
 	write_end(exporter);
 	return COMMAND_DONE;
@@ -510,7 +491,7 @@ static int run(const struct session *session, int operands, char **operand)
 	if (status != COMMAND_DONE)
 		return status;
 	exporter.journal = journal;
-	catch_signals();
+	interrupt_catch();
 	if (look(&exporter, snapshots, error) != STORE_OK)
 		status = command_fail(session, errno == EACCES ? COMMAND_DENIED : COMMAND_FAILED,
 		                      "%s", error);

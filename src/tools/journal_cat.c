@@ -3,7 +3,6 @@
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -15,6 +14,7 @@
 #include "../ledger/store.h"
 #include "../wire/reply.h"
 #include "command.h"
+#include "interrupt.h"
 #include "place.h"
 #include "words.h"
 
@@ -47,14 +47,6 @@ struct cat {
 	uint64_t at;  /* the position that is read next */
 	uint64_t end; /* what is not durable is not told */
 };
-
-static volatile sig_atomic_t interrupted;
-
-static void on_signal(int number)
-{
-	(void)number;
-	interrupted = 1;
-}
 
 /* --- one operation --- */
 
@@ -222,13 +214,13 @@ static enum store_status read_some(struct cat *cat)
 	uint64_t witness;
 
 	while (status == STORE_OK) {
-		while (cat->at < cat->end && !interrupted &&
+		while (cat->at < cat->end && !interrupted() &&
 		       (status = store_next(cat->reader, &record)) == STORE_OK) {
 			cat->at = store_reader_at(cat->reader);
 			if (!tell(cat, record))
 				return STORE_OK;
 		}
-		if (cat->at >= cat->end || interrupted)
+		if (cat->at >= cat->end || interrupted())
 			return STORE_END;
 		if (status != STORE_END)
 			return status;
@@ -246,7 +238,7 @@ static int follow(struct cat *cat)
 	const struct timespec pause = {.tv_nsec = POLL_NS};
 	int status = COMMAND_DONE;
 
-	for (unsigned i = 1; status == COMMAND_DONE && !interrupted && !ferror(stdout); i++) {
+	for (unsigned i = 1; status == COMMAND_DONE && !interrupted() && !ferror(stdout); i++) {
 		fflush(stdout);
 		nanosleep(&pause, NULL);
 		if (i % LOOKED_EVERY == 0)
@@ -273,7 +265,7 @@ static int cat_all(struct cat *cat)
 		status = follow(cat);
 	else if (read != STORE_OK && read != STORE_END)
 		status = fail(cat, read, NULL);
-	else if (interrupted)
+	else if (interrupted())
 		status = command_fail(cat->session, COMMAND_FAILED, "interrupted");
 	if (fflush(stdout) != 0 || ferror(stdout))
 		return errno == EPIPE
@@ -288,7 +280,6 @@ static int run(const struct session *session, int operands, char **operand)
 	struct cat cat = {.session = session,
 	                  .prefix = command_value(session, 'a'),
 	                  .follow = command_has(session, 'f')};
-	struct sigaction action = {.sa_handler = on_signal};
 	int status = command_number(session, 's', 0, UINT64_MAX >> 1, &cat.after);
 
 	(void)operands;
@@ -301,9 +292,7 @@ static int run(const struct session *session, int operands, char **operand)
 		status = place_below(session, "journal", cat.path);
 	if (status != COMMAND_DONE)
 		return status;
-	sigemptyset(&action.sa_mask);
-	sigaction(SIGINT, &action, NULL);
-	sigaction(SIGTERM, &action, NULL);
+	interrupt_catch();
 	setvbuf(stdout, NULL, _IOFBF, STREAM_SIZE);
 	status = cat_all(&cat);
 	close_files(&cat);
