@@ -23,14 +23,15 @@ enum counter {
 	COUNTER_CONNECTIONS_ACCEPTED,
 	COUNTER_CONNECTIONS_OPEN, /* a gauge: set, not added; zeroed when the slot changes hands */
 	COUNTER_CONNECTIONS_TIMED_OUT,
-	COUNTER_ACCEPT_PAUSES,   /* the listeners paused at a limit or out of descriptors */
-	COUNTER_LOCK_RECOVERIES, /* EOWNERDEAD repaired */
-	COUNTER_LOCK_ALARMS,     /* waited over a second for a lock */
-	COUNTER_EVENTS_REPLAYED, /* decided earlier: the answer of then */
-	COUNTER_ACCEPTING,       /* a gauge: 1 while a worker takes connections; likewise */
-	COUNTER_ACCEPT_YIELDS,   /* connections were left to a worker that has fewer */
-	COUNTER_FEED_SLICES,     /* turns of the loop in which feeds were given something */
-	COUNTER_FEED_BLOCKS,     /* how many were, all together */
+	COUNTER_CONNECTIONS_STRANGE, /* of a Unix socket's users who are not served */
+	COUNTER_ACCEPT_PAUSES,       /* the listeners paused at a limit or out of descriptors */
+	COUNTER_LOCK_RECOVERIES,     /* EOWNERDEAD repaired */
+	COUNTER_LOCK_ALARMS,         /* waited over a second for a lock */
+	COUNTER_EVENTS_REPLAYED,     /* decided earlier: the answer of then */
+	COUNTER_ACCEPTING,           /* a gauge: 1 while a worker takes connections; likewise */
+	COUNTER_ACCEPT_YIELDS,       /* connections were left to a worker that has fewer */
+	COUNTER_FEED_SLICES,         /* turns of the loop in which feeds were given something */
+	COUNTER_FEED_BLOCKS,         /* how many were, all together */
 	COUNTER_ANSWERS_LOST, /* their connection, or their worker, ended before they could leave */
 	COUNTER_JOURNAL_BYTES, /* written by the journal writer */
 	COUNTER_PID,           /* a gauge: who has the slot; 0: nobody */

@@ -24,7 +24,7 @@ my @ROOMS = (
 			qr{^shm/counter\.h$},
 		] },
 	{ room => 'src/server/redis', knows => [
-			qr{^src/server/(?:connection|handlers|hold_id|note|walk)\.h$}, qr{^src/ledger/(?:event|facts|ledger)\.h$}, qr{^src/wire/},
+			qr{^src/server/(?:auth|connection|handlers|hold_id|note|walk)\.h$}, qr{^src/ledger/(?:event|facts|ledger)\.h$}, qr{^src/wire/},
 			qr{^src/base/}, qr{^shm/counter\.h$},
 		] },
 	{ room => 'src/daemon', knows => [qr{^shm/}, qr{^src/(?:base|ledger|wire|server)/}] },
@@ -52,6 +52,7 @@ my %LIBRARIES = (
 	'ev.h'      => qr{^src/(?:server|tools/bench)/},
 	'jsmn.h'    => qr{^src/wire/json[^/]*\.c$},
 	'confuse.h' => qr{^src/daemon/config\.c$},
+	'sha256.h'  => qr{^src/wire/token\.c$},
 	'xxhash.h'  => qr{^src/(?:ledger|tools)/},
 );
 

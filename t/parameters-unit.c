@@ -11,7 +11,7 @@
 
 #include "../src/server/cors.h"
 #include "../src/server/hold_id.h"
-#include "../src/server/moment.h"
+#include "../src/wire/moment.h"
 #include "tap/tap.h"
 
 #define DAY_US   UINT64_C(86400000000)

@@ -61,7 +61,8 @@ static struct server_settings defaults(void)
 static void run_worker(const struct subject *subject, const struct server_settings *settings,
                        int ready_fd, rlim_t files)
 {
-	struct server_listener listener = {subject->listener, "http", "test"};
+	struct server_listener listener = {
+	    .fd = subject->listener, .protocol = "http", .address = "test"};
 	struct server server = {.settings = settings,
 	                        .listeners = &listener,
 	                        .listener_count = 1,

@@ -9,8 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "auth_file.h"
 #include "keys.h"
 #include "listen.h"
+#include "people.h"
 #include "source.h"
 
 #define VALUE_SHOWN 100 /* bytes of a bad value that a message repeats */
@@ -87,7 +89,43 @@ static int on_value(cfg_t *cfg, cfg_opt_t *option, const char *value, void *resu
 	return take(cfg->title != NULL, option->name, value, cfg->line);
 }
 
-static int listener_check(const struct config_listener *listener, const char *address, int line)
+/* What TEXT, the value of key NAME, means.  Returns the number of IDS, or -1. */
+static int read_people(const char *name, const char *text, enum people people, uint32_t *ids)
+{
+	char wrong[PEOPLE_WRONG_MAX];
+	int count = people_read(text, people, ids, SERVED_MAX, wrong);
+
+	if (count < 0)
+		complain(load->listen_line[key_find(&listen_keys, name)],
+		         "%s: \"%.*s\" %s; allowed: %s", name, VALUE_SHOWN, text, wrong,
+		         listen_keys.keys[key_find(&listen_keys, name)].allowed);
+	return count;
+}
+
+/* Whom LISTENER, which is of KIND, serves. */
+static int find_served(struct config_listener *listener, enum listen_kind kind, const char *address)
+{
+	struct served *served = &listener->served;
+	const char *name = listener->allow_users[0] != '\0' ? "allow_users" : "allow_groups";
+	int users = read_people("allow_users", listener->allow_users, PEOPLE_USERS, served->user);
+	int groups = users < 0 ? -1
+	                       : read_people("allow_groups", listener->allow_groups, PEOPLE_GROUPS,
+	                                     served->group);
+
+	if (groups < 0)
+		return -1;
+	served->users = (size_t)users;
+	served->groups = (size_t)groups;
+	if (kind == LISTEN_UNIX || (users == 0 && groups == 0))
+		return 0;
+	complain(load->listen_line[key_find(&listen_keys, name)],
+	         "%s: \"%.*s\" is not a unix socket, and who connects there is not known; allowed: "
+	         "%s only with \"unix:/path\"",
+	         name, VALUE_SHOWN, address, name);
+	return -1;
+}
+
+static int listener_check(struct config_listener *listener, const char *address, int line)
 {
 	enum listen_kind kind = listen_kind(address);
 	int mode_line = load->listen_line[key_find(&listen_keys, "mode")];
@@ -100,13 +138,6 @@ static int listener_check(const struct config_listener *listener, const char *ad
 		         VALUE_SHOWN, address);
 		return -1;
 	}
-	if (kind == LISTEN_PUBLIC && !listener->allow_anonymous) {
-		complain(line,
-		         "listen: \"%.*s\" is open to other machines and asks nobody who they "
-		         "are; allowed: a loopback or unix address, or allow_anonymous = true",
-		         VALUE_SHOWN, address);
-		return -1;
-	}
 	if (kind != LISTEN_UNIX && mode_line != 0) {
 		complain(mode_line,
 		         "mode: \"%.*s\" is not a unix socket; allowed: mode only with "
@@ -114,7 +145,7 @@ static int listener_check(const struct config_listener *listener, const char *ad
 		         VALUE_SHOWN, address);
 		return -1;
 	}
-	return 0;
+	return find_served(listener, kind, address);
 }
 
 /* Starts the next section at its defaults. */
@@ -279,6 +310,33 @@ static int check_limits(const struct config *config)
 	return -1;
 }
 
+/* Do connections of LISTENER say who they are? */
+static bool asks_for_tokens(const struct config *config, const struct config_listener *listener)
+{
+	return config->auth_file[0] != '\0' && !listener->allow_anonymous &&
+	       (strcmp(listener->protocol, "http") == 0 ||
+	        strcmp(listener->protocol, "redis") == 0);
+}
+
+static int check_open(const struct config *config)
+{
+	for (size_t i = 0; i < config->listener_count; i++) {
+		const struct config_listener *listener = &config->listeners[i];
+
+		if (listen_kind(listener->address) != LISTEN_PUBLIC || listener->allow_anonymous ||
+		    asks_for_tokens(config, listener))
+			continue;
+		complain(
+		    (int)listener->line,
+		    "listen: \"%.*s\" is open to other machines and asks nobody who they "
+		    "are; allowed: a loopback or unix address, tokens (auth_file, for http and "
+		    "redis), or allow_anonymous = true",
+		    VALUE_SHOWN, listener->address);
+		return -1;
+	}
+	return 0;
+}
+
 /* What only the whole file shows. */
 static int check_whole(const struct config *config)
 {
@@ -302,7 +360,7 @@ static int check_whole(const struct config *config)
 		         VALUE_SHOWN, config->group);
 		return -1;
 	}
-	return check_limits(config);
+	return check_open(config) == 0 ? check_limits(config) : -1;
 }
 
 /* Where the parser stopped, which in a section only the section knows. */
@@ -356,6 +414,14 @@ struct config *config_load(const char *path, char *error, size_t error_size)
 	return NULL;
 }
 
+int config_load_tokens(struct config *config, char *error, size_t error_size)
+{
+	if (config->auth_file[0] == '\0')
+		return 0;
+	config->tokens = auth_file_load(config->auth_file, error, error_size);
+	return config->tokens ? 0 : -1;
+}
+
 void config_free(struct config *config)
 {
 	if (!config)
@@ -363,6 +429,7 @@ void config_free(struct config *config)
 	for (size_t i = 0; i < config->listener_count; i++)
 		listener_clear(&config->listeners[i]);
 	free(config->listeners);
+	free(config->tokens);
 	key_clear(&config_keys, config);
 	free(config);
 }

@@ -11,6 +11,8 @@
 #include <stdint.h>
 
 #include "../base/log.h"
+#include "../server/served.h"
+#include "../wire/token.h"
 
 #define CONFIG_LISTENERS_MAX 64               /* listen sections; more is an error */
 #define CONFIG_WORKERS_MAX   64               /* worker processes */
@@ -32,8 +34,11 @@ struct config_keep {
 /* One listen section. */
 struct config_listener {
 	char *address;  /* its title: "127.0.0.1:7070", "[::1]:7070", "*:7070", "unix:/path" */
-	char *protocol; /* "http" */
-	bool allow_anonymous; /* always true of a listener that is neither loopback nor unix */
+	char *protocol; /* one of the words in keys.c: "http" */
+	bool allow_anonymous; /* nobody needs a token; without one no address is open to others */
+	char *allow_users;    /* of a unix socket: names or numbers; "": everybody */
+	char *allow_groups;
+	struct served served; /* what these two mean */
 	uint32_t backlog;     /* of listen(2) */
 	uint32_t mode;        /* permission bits of a unix socket, else 0660 */
 	uint32_t line;        /* of the file; 0: the listener that stands for none given */
@@ -78,6 +83,8 @@ struct config {
 	double drain_timeout;
 	double feed_heartbeat;
 	double respawn_backoff; /* seconds before the first respawn; 0: none, respawn at once */
+	char *auth_file;        /* absolute path; "": none, nobody is asked for a token */
+	struct tokens *tokens;  /* what stands there, after config_load_tokens; NULL: none */
 	char *cors_origin;      /* "": none, "*": any, or origins with spaces between them */
 	bool diagnostics;
 };
@@ -89,6 +96,13 @@ struct config {
  * LINE and KEY are left out where there are none, as of a file that is missing.
  */
 struct config *config_load(const char *path, char *error, size_t error_size);
+
+/*
+ * Reads the tokens of CONFIG's auth_file (auth_file.h) into CONFIG; nothing if it names none. Apart
+ * from config_load, since who only looks at the configuration need not be let into that file.  0,
+ * or -1 with what is wrong in ERROR (likewise).
+ */
+int config_load_tokens(struct config *config, char *error, size_t error_size);
 
 /* What an empty file says.  Freed with config_free; NULL if memory ran out. */
 struct config *config_default(void);

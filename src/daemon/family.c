@@ -168,6 +168,7 @@ static void settings_from(struct server_settings *settings, const struct config 
 	    .drain_timeout = config->drain_timeout,
 	    .feed_heartbeat = config->feed_heartbeat,
 	    .diagnostics = config->diagnostics,
+	    .tokens = config->tokens,
 	    .version = PACKAGE_VERSION,
 	    .workers = config_workers(config),
 	    .started_us = family->started_us,
@@ -211,6 +212,8 @@ static int serve(const struct family *family, uint32_t slot, const struct config
 	for (size_t i = 0; i < listeners->count; i++)
 		listener[i] = (struct server_listener){.fd = listeners->sockets[i].fd,
 		                                       .protocol = listeners->sockets[i].protocol,
+		                                       .anonymous = listeners->sockets[i].anonymous,
+		                                       .served = &listeners->sockets[i].served,
 		                                       .address = listeners->sockets[i].bound};
 	settings_from(&settings, config, family, trial);
 	for (uint32_t i = 0; i < REGION_PROCESSES_MAX; i++)

@@ -5,6 +5,7 @@
 
 #include "../ledger/event.h"
 #include "../server/cors.h"
+#include "../server/served.h"
 #include "config.h"
 #include "value.h"
 
@@ -33,6 +34,7 @@ static const char *const protocol_words[] = {"http", "redis", "echo", NULL};
 #define RANGE(low, high)  .minimum = (low), .maximum = (high)
 #define PATH_ALLOWED      "an absolute path of at most 1024 bytes"
 #define AMOUNT_ALLOWED    "none, or a whole number of 64 bits"
+#define PEOPLE_ALLOWED    "\"\" for all, or at most 16 names or numbers with spaces between them"
 #define ORIGINS_ALLOWED                                                                            \
 	"\"\" for none, \"*\" for any, or at most 16 origins as \"https://example.org\" with "     \
 	"spaces "                                                                                  \
@@ -106,6 +108,8 @@ static const struct key config_table[] = {
     TIMEOUT(feed_heartbeat, "15"),
     {OF(respawn_backoff), .kind = KIND_SECONDS, RANGE(0, 10 * S), .fallback = "0.1",
      .allowed = "0 (at once) to 10s"},
+    {OF(auth_file), .kind = KIND_PATH_EMPTY, .fallback = "",
+     .allowed = PATH_ALLOWED ", or \"\" for none"},
     {OF(cors_origin), .kind = KIND_ORIGINS, .fallback = "", .allowed = ORIGINS_ALLOWED},
     {OF(diagnostics), .kind = KIND_FLAG, .fallback = "false", .allowed = "true, false"},
 };
@@ -118,6 +122,8 @@ static const struct key listen_table[] = {
      .allowed = "1 to 65535"},
     {OF_LISTEN(mode), .kind = KIND_OCTAL, RANGE(0, 0777), .fallback = "0660",
      .allowed = "octal 0 to 0777"},
+    {OF_LISTEN(allow_users), .kind = KIND_PEOPLE, .fallback = "", .allowed = PEOPLE_ALLOWED},
+    {OF_LISTEN(allow_groups), .kind = KIND_PEOPLE, .fallback = "", .allowed = PEOPLE_ALLOWED},
 };
 
 #define COUNT_OF(table) (sizeof(table) / sizeof((table)[0]))
@@ -281,6 +287,7 @@ _Static_assert(sizeof(enum config_sync) == sizeof(uint32_t), "set_choice stores 
 _Static_assert(sizeof(enum log_level) == sizeof(uint32_t), "set_choice stores enums as 32 bits");
 _Static_assert(sizeof(enum log_format) == sizeof(uint32_t), "likewise");
 _Static_assert(CORS_ORIGINS_MAX == 16, "ORIGINS_ALLOWED names it");
+_Static_assert(SERVED_MAX == 16, "PEOPLE_ALLOWED names it");
 _Static_assert(CONFIG_PATH_MAX == 1024, "PATH_ALLOWED names it");
 _Static_assert(CONFIG_WORKERS_MAX == 64, "the text of workers names it");
 
@@ -315,6 +322,8 @@ const char *key_set(const struct key *key, void *object, const char *text)
 		return set_text(key, place, text);
 	case KIND_ORIGINS:
 		return set_origins(place, text);
+	case KIND_PEOPLE:
+		return strlen(text) > CONFIG_PATH_MAX ? "is too long" : store_text(place, text);
 	}
 	return "has no kind";
 }

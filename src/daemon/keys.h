@@ -28,6 +28,7 @@ enum key_kind {
 	KIND_PATH_EMPTY, /* absolute or "" */
 	KIND_LOG,        /* "stderr", "syslog" or absolute */
 	KIND_ORIGINS,    /* what cors_read takes */
+	KIND_PEOPLE,     /* what people_read takes; its meaning is found with the whole section */
 };
 
 /* One key of the file: where its value goes, what it may be, what it is if not given. */

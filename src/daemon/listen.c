@@ -316,6 +316,8 @@ static int open_listener(const struct config_listener *listener, const struct li
 		*made = *shared;
 	memcpy(made->address, listener->address, strlen(listener->address) + 1);
 	snprintf(made->protocol, sizeof(made->protocol), "%s", listener->protocol);
+	made->anonymous = listener->allow_anonymous;
+	made->served = listener->served;
 	made->backlog = listener->backlog;
 	made->mode = listener->mode;
 	return shared ? 0 : open_socket(made, error, error_size);

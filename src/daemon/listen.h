@@ -21,6 +21,8 @@ struct listen_socket {
 	char address[LISTEN_ADDRESS_MAX]; /* as configured; what a reload compares */
 	char bound[LISTEN_ADDRESS_MAX];   /* as bound: the port in place of 0 */
 	char protocol[LISTEN_PROTOCOL_MAX];
+	bool anonymous; /* nobody needs a token */
+	struct served served;
 	uint32_t backlog;
 	uint32_t mode;   /* of a unix socket's file */
 	uint64_t device; /* of a unix socket's file, to unlink no other's */

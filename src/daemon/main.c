@@ -28,6 +28,10 @@ static int test(const struct options *options)
 	struct config *config = config_load(options->config_file, error, sizeof error);
 	struct privileges privileges;
 
+	if (config != NULL && config_load_tokens(config, error, sizeof error) != 0) {
+		config_free(config);
+		config = NULL;
+	}
 	/* Only root can become somebody else, so only root's answer means anything. */
 	if (config == NULL ||
 	    (geteuid() == 0 &&
@@ -145,8 +149,9 @@ static int run(const struct options *options)
 	char error[CONFIG_ERROR_MAX];
 	struct config *config = config_load(options->config_file, error, sizeof error);
 
-	if (config == NULL) {
+	if (config == NULL || config_load_tokens(config, error, sizeof error) != 0) {
 		fprintf(stderr, "tallyd: %s\n", error);
+		config_free(config);
 		return EXIT_USAGE;
 	}
 	log_set_role("master");

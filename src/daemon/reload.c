@@ -100,6 +100,10 @@ static int prepare(struct reload *reload, char *error, size_t size)
 	*next = (struct service){.config = config_load(reload->config_file, error, size)};
 	if (next->config == NULL)
 		return -1;
+	if (config_load_tokens(next->config, error, size) != 0) {
+		config_free(next->config);
+		return -1;
+	}
 	config_restart_only(reload->service->config, next->config, report_restart_only);
 	if (acquire(reload, next, error, size) != 0) {
 		config_free(next->config);

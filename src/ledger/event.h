@@ -117,6 +117,8 @@ struct request {
 	struct attributes attributes;
 	struct words id;   /* the client's, 1 to ID_MAX; length 0: none */
 	struct words note; /* up to NOTE_MAX */
+	/* CAPTURE, RELEASE: a hold on an account whose name does not begin so is none (borrowed) */
+	struct words within;
 	struct words hold; /* CAPTURE, RELEASE: its id.  HOLD without `id`: the one made for it */
 	struct leg leg[LEGS_MAX];
 };

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "../../shm/holds.h"
 #include "../../shm/ids.h"
@@ -93,6 +94,18 @@ struct ledger {
 
 /* The accounts that REQUEST names. */
 unsigned ledger_legs(const struct request *request);
+
+/* Does the account NAME of a hold begin with what REQUEST, if it settles one, is confined to? */
+static inline bool ledger_is_within(const struct request *request, const char *name,
+                                    uint32_t length)
+{
+	const struct words *within = &request->within;
+
+	if (within->length == 0 ||
+	    (request->kind != REQUEST_CAPTURE && request->kind != REQUEST_RELEASE))
+		return true;
+	return length >= within->length && memcmp(name, within->bytes, within->length) == 0;
+}
 
 /* What is relied on by somebody who saw that something is not there: all records there are. */
 uint64_t ledger_newest(const struct ledger *ledger);

@@ -150,6 +150,14 @@ static bool same(const struct ledger *ledger, const struct record_head *record,
 	       fingerprint == remember_fingerprint(ledger, request);
 }
 
+/* What was answered then is not for who asks now. */
+static void forget_hold(struct result *result)
+{
+	ledger_clear(result);
+	result->account_length = 0;
+	result->outcome = OUTCOME_UNKNOWN_HOLD;
+}
+
 void remember_answer(struct ledger *ledger, struct work *work)
 {
 	const struct record_head *record;
@@ -162,6 +170,8 @@ void remember_answer(struct ledger *ledger, struct work *work)
 	if (same(ledger, record, work->request)) {
 		history_result(record, result);
 		result->replayed = true;
+		if (!ledger_is_within(work->request, result->account, result->account_length))
+			forget_hold(result);
 	} else {
 		result->outcome = OUTCOME_ID_REUSED;
 	}

@@ -89,6 +89,13 @@ static bool try_to_settle(struct ledger *ledger, const struct request *request, 
 		result->outcome = OUTCOME_POISONED;
 		return true;
 	}
+	/* Nothing is said, and nothing remembered, of a hold that is none for who asks. */
+	if (ledger->holder_length != 0 &&
+	    !ledger_is_within(request, ledger->holder, ledger->holder_length)) {
+		result->outcome = OUTCOME_UNKNOWN_HOLD;
+		result->lsn = ledger_newest(ledger);
+		return true;
+	}
 	if (ledger->holder_length != 0) {
 		enlist_holder(ledger, work);
 		work_enlist_legs(ledger, work);

@@ -1,6 +1,8 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -9,6 +11,7 @@
 #include "../base/log.h"
 #include "accept.h"
 #include "connection.h"
+#include "served.h"
 #include "share.h"
 #include "slab.h"
 
@@ -16,6 +19,8 @@ struct listening {
 	ev_io io;
 	struct acceptor *acceptor;
 	const struct protocol *protocol;
+	const struct served *served; /* NULL: everybody */
+	bool guarded;
 	bool tcp;
 };
 
@@ -100,6 +105,20 @@ static enum taken accept_failed(struct acceptor *acceptor)
 	}
 }
 
+/* Who has connected is not served here, and is told nothing. */
+static void turn_away(struct worker *worker, int fd)
+{
+	struct ucred peer = {0};
+	char detail[64];
+
+	getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &(socklen_t){sizeof(peer)});
+	snprintf(detail, sizeof(detail), "user %ju, group %ju", (uintmax_t)peer.uid,
+	         (uintmax_t)peer.gid);
+	counter_add(worker->server->counters, COUNTER_CONNECTIONS_STRANGE, 1);
+	refusal_note(&worker->refusals, REFUSAL_STRANGER, worker->now, detail);
+	close(fd);
+}
+
 static enum taken take_one(struct listening *listening)
 {
 	struct worker *worker = listening->acceptor->worker;
@@ -113,9 +132,14 @@ static enum taken take_one(struct listening *listening)
 	                 SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd < 0)
 		return accept_failed(listening->acceptor);
+	if (listening->served && !served_admits(listening->served, fd)) {
+		turn_away(worker, fd);
+		return TAKEN_ONE;
+	}
 	if (listening->tcp)
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
-	if (!connection_open(worker, fd, listening->protocol, (struct sockaddr *)&peer))
+	if (!connection_open(worker, fd, listening->protocol, listening->guarded,
+	                     (struct sockaddr *)&peer))
 		close(fd);
 	return TAKEN_ONE;
 }
@@ -167,7 +191,8 @@ static void on_acceptable(struct ev_loop *loop, ev_io *io, int events)
 	}
 }
 
-static bool prepare(struct listening *listening, const struct server_listener *source)
+/* ASKS: there are tokens to be shown. */
+static bool prepare(struct listening *listening, const struct server_listener *source, bool asks)
 {
 	int domain = 0;
 	listening->protocol = protocol_find(source->protocol);
@@ -183,6 +208,8 @@ static bool prepare(struct listening *listening, const struct server_listener *s
 		          source->address);
 		return false;
 	}
+	listening->guarded = asks && !source->anonymous;
+	listening->served = source->served;
 	listening->tcp = domain == AF_INET || domain == AF_INET6;
 	ev_io_init(&listening->io, on_acceptable, source->fd, EV_READ);
 	listening->io.data = listening;
@@ -205,7 +232,8 @@ struct acceptor *acceptor_new(struct worker *worker)
 	acceptor->retry.data = acceptor->yield.data = acceptor;
 	for (size_t i = 0; i < count; i++) {
 		acceptor->listening[i].acceptor = acceptor;
-		if (!prepare(&acceptor->listening[i], &worker->server->listeners[i])) {
+		if (!prepare(&acceptor->listening[i], &worker->server->listeners[i],
+		             worker->settings->tokens != NULL)) {
 			free(acceptor);
 			return NULL;
 		}

@@ -191,7 +191,9 @@ static void write_common(struct access_log *log, struct text *text,
                          const struct access_entry *entry, uint64_t unix_us)
 {
 	text_string(text, entry->peer);
-	text_literal(text, " - - [");
+	text_literal(text, " - ");
+	text_string(text, entry->user ? entry->user : "-");
+	text_literal(text, " [");
 	write_date(log, text, unix_us / 1000000);
 	text_literal(text, "] \"");
 	write_escaped(log, text, entry->request, entry->request_length);
@@ -210,6 +212,10 @@ static void write_json(struct access_log *log, struct text *text, const struct a
 	reply_time(text, unix_us);
 	text_literal(text, "\",\"peer\":\"");
 	text_string(text, entry->peer);
+	if (entry->user) {
+		text_literal(text, "\",\"user\":\"");
+		text_string(text, entry->user);
+	}
 	text_literal(text, "\",\"request\":\"");
 	write_escaped(log, text, entry->request, entry->request_length);
 	text->capacity = ACCESS_LOG_TEXT;

@@ -1,8 +1,8 @@
 /*
  * One line per answer, in the common log format followed by the microseconds from the
  * request's first byte until its answer was free to leave; or the same as JSON:
- * {"time":..,"peer":..,"request":..,"status":..,"bytes":..,"lsn":"..","us":..}.  Lines wait for
- * their answer's record as the answers do, and are written in large pieces.
+ * {"time":..,"peer":..,"user":..,"request":..,"status":..,"bytes":..,"lsn":"..","us":..}.  Lines
+ * wait for their answer's record as the answers do, and are written in large pieces.
  */
 #ifndef TALLYD_SERVER_ACCESS_LOG_H
 #define TALLYD_SERVER_ACCESS_LOG_H
@@ -21,6 +21,7 @@ struct access_log;
 /* What a line says.  All borrowed. */
 struct access_entry {
 	const char *peer;    /* NUL-terminated */
+	const char *user;    /* the name of the token, NUL-terminated; NULL: none */
 	const char *request; /* the request line, raw bytes; escaped here */
 	size_t request_length;
 	unsigned status;

@@ -574,7 +574,7 @@ static struct peer peer_of(const struct sockaddr *address)
 	return peer;
 }
 
-bool connection_open(struct worker *worker, int fd, const struct protocol *protocol,
+bool connection_open(struct worker *worker, int fd, const struct protocol *protocol, bool guarded,
                      const struct sockaddr *peer)
 {
 	struct connection *connection = slab_take(worker->slab);
@@ -582,6 +582,7 @@ bool connection_open(struct worker *worker, int fd, const struct protocol *proto
 		return false;
 	connection->worker = worker;
 	connection->protocol = protocol;
+	connection->guarded = guarded;
 	connection->peer = peer_of(peer);
 	ev_io_init(&connection->io, on_io, fd, EV_READ);
 	ev_init(&connection->timer, on_timer);

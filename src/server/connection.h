@@ -30,6 +30,8 @@
 #define CONNECTION_FRESH_TIME                                                                      \
 	1.0 /* seconds that a drain leaves a client to send its first request */
 
+struct token; /* ../wire/token.h */
+
 struct peer {
 	uint8_t address[16]; /* IPv6, or IPv4 in the first four */
 	uint8_t family;      /* AF_INET, AF_INET6; anything else has no address */
@@ -56,8 +58,10 @@ struct connection {
 	double progress_by; /* the client must take more of its answers by then */
 	double until;       /* when a pause, the lingering, or an idle time ends */
 
+	const struct token *token; /* who speaks; NULL: nobody has said, or nobody is asked */
 	struct peer peer;
 	uint8_t state_counted; /* an enum counter: as what it is counted, 0: not at all */
+	bool guarded : 1;      /* who speaks must say who he is */
 	bool used : 1;         /* has been answered once */
 	bool held : 1;         /* is in worker->held */
 	bool queued : 1;       /* is in worker->again */
@@ -78,10 +82,10 @@ _Static_assert(sizeof(struct connection) <= CONNECTION_SIZE_MAX, "the price of a
 /* --- for listeners and the worker's loop --- */
 
 /*
- * Takes over FD, a connected non-blocking socket, in a free place of worker->slab.  Returns
- * false if there is none; FD is then still the caller's.
+ * Takes over FD, a connected non-blocking socket, in a free place of worker->slab.  GUARDED: who
+ * speaks must show a token.  Returns false if there is no place; FD is then still the caller's.
  */
-bool connection_open(struct worker *worker, int fd, const struct protocol *protocol,
+bool connection_open(struct worker *worker, int fd, const struct protocol *protocol, bool guarded,
                      const struct sockaddr *peer);
 
 /* Tries to send what may leave, serves what may be served, closes what is to be closed. */

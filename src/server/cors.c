@@ -8,8 +8,8 @@
 #define MAX_AGE "600" /* seconds that a browser may remember a preflight; some take no more */
 
 /* The fields of requests that mean something here and that a page must ask for. */
-static const char *const permitted_headers[] = {"Content-Type", "If-Match", "If-None-Match",
-                                                "Idempotency-Key", "Accept"};
+static const char *const permitted_headers[] = {"Authorization", "Content-Type",    "If-Match",
+                                                "If-None-Match", "Idempotency-Key", "Accept"};
 
 /* --- the setting --- */
 

@@ -9,6 +9,7 @@
 
 #include "../ledger/tail.h"
 #include "../wire/reason.h"
+#include "../wire/token.h"
 #include "note.h"
 
 #define REQUEST_LINE "GET /feed HTTP/1.1"
@@ -42,6 +43,7 @@ struct feed {
 	uint8_t place;      /* enum place */
 	bool events;
 	bool chunked;
+	bool nothing; /* concerns it */
 	uint8_t prefix_length;
 	char prefix[ACCOUNT_NAME_MAX];
 };
@@ -266,8 +268,8 @@ static void finish(struct feed *feed, const char *reason)
 
 static bool concerns(const struct feed *feed, const struct change *change)
 {
-	if (feed->prefix_length == 0)
-		return true;
+	if (feed->nothing || feed->prefix_length == 0)
+		return !feed->nothing;
 	for (unsigned i = 0; i < change->legs; i++) {
 		const struct words *account = &change->leg[i].account;
 		if (account->length >= feed->prefix_length &&
@@ -275,6 +277,25 @@ static bool concerns(const struct feed *feed, const struct change *change)
 			return true;
 	}
 	return false;
+}
+
+/*
+ * Takes from CHANGE what the token of FEED does not cover: the other side of a transfer, or a hold
+ * of which only the capture concerns it.
+ */
+static void confine(const struct feed *feed, struct change *change)
+{
+	const struct token *token = feed->connection->token;
+	unsigned kept = 0;
+
+	if (!token || token->prefix_length == 0)
+		return;
+	if (change->legs > 0 && !token_covers(token, change->leg[0].account))
+		change->hold = (struct words){0};
+	for (unsigned i = 0; i < change->legs; i++)
+		if (token_covers(token, change->leg[i].account))
+			change->leg[kept++] = change->leg[i];
+	change->legs = (uint8_t)kept;
 }
 
 /* Writes what there is, as far as OUT and SLICE have room.  TAIL_CHANGE: there may be more. */
@@ -291,8 +312,10 @@ static enum tail_status write_changes(struct feed *feed, struct text *out, struc
 		if (status != TAIL_CHANGE && status != TAIL_NOTHING)
 			return status;
 		slice->records--;
-		if (status == TAIL_CHANGE && concerns(feed, &feeds->change))
-			write_change(feed, out, &feeds->change);
+		if (status != TAIL_CHANGE || !concerns(feed, &feeds->change))
+			continue;
+		confine(feed, &feeds->change);
+		write_change(feed, out, &feeds->change);
 	}
 	return TAIL_CHANGE;
 }
@@ -388,6 +411,11 @@ static void serve_feed(struct feed *feed, struct slice *slice)
 
 	leave(feeds_of(feed), feed);
 	slice->feeds--;
+	if (connection->token &&
+	    token_is_over(connection->token, worker_time_us(connection->worker))) {
+		give_up(feed, "unauthorized");
+		return;
+	}
 	if (connection_waits_for_room(connection))
 		return;
 	if (!has_memory(connection->worker) ||
@@ -552,6 +580,7 @@ enum connection_room feed_begin(struct connection *connection, const struct call
 	                      .quiet_since = connection->worker->now,
 	                      .events = plan->events,
 	                      .chunked = call->request->minor > 0,
+	                      .nothing = plan->nothing,
 	                      .prefix_length = (uint8_t)plan->prefix_length};
 	memcpy(feed->prefix, plan->prefix, plan->prefix_length);
 	*owner = feed;

@@ -36,6 +36,7 @@ struct feed_plan {
 	uint64_t position; /* of the first record */
 	uint64_t end;      /* up to there; FEED_FOLLOWS: and what comes */
 	bool events;       /* Server-Sent Events, not lines */
+	bool nothing;      /* no account that may be seen is asked for */
 	uint32_t prefix_length;
 	char prefix[ACCOUNT_NAME_MAX]; /* of an account that takes part */
 };

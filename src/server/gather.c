@@ -12,8 +12,9 @@ bool gather_takes(struct connection *connection, const struct route *route, cons
 {
 	const struct route_method *method = route_method(route, call->request->method);
 
-	return method && method->events && (more || connection->worker->group->count > 0) &&
-	       !array_is_given(call) && !cors_is_foreign(call);
+	return method && method->events && !call->denied &&
+	       (more || connection->worker->group->count > 0) && !array_is_given(call) &&
+	       !cors_is_foreign(call);
 }
 
 /* Room for the answers so far and ROOM more. */

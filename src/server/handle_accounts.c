@@ -1,4 +1,5 @@
 /* /accounts and /accounts/NAME: make, read, change, delete, list. */
+#include "../wire/token.h"
 #include "handlers.h"
 #include "page.h"
 #include "parameters.h"
@@ -171,6 +172,8 @@ static bool read_listing(const struct call *call, struct answer *answer, struct 
 	    !parameter_prefix(call, answer, listing->bytes, &listing->prefix) ||
 	    !parameter_cursor(call, answer, &listing->cursor.sealed, &listing->cursor.begun))
 		return false;
+	/* What the token does not cover is not there. */
+	listing->cursor.done = !token_narrows(call->token, listing->prefix, &listing->prefix);
 	if (call->resumed) {
 		listing->cursor.sealed = call->cursor;
 		listing->cursor.begun = true;

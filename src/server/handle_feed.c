@@ -3,6 +3,7 @@
  */
 #include <string.h>
 
+#include "../wire/token.h"
 #include "feed.h"
 #include "parameters.h"
 
@@ -72,9 +73,14 @@ static bool read_prefix(const struct call *call, struct answer *answer, struct f
 {
 	long length = query(call, "account", plan->prefix, sizeof(plan->prefix));
 
-	plan->prefix_length = length > 0 ? (uint32_t)length : 0;
-	if (length >= -1)
+	struct words prefix = {plan->prefix, length > 0 ? (uint32_t)length : 0};
+	if (length >= -1) {
+		/* Of what the token does not cover there is nothing, as of what nobody has made. */
+		plan->nothing = !token_narrows(call->token, prefix, &prefix);
+		memmove(plan->prefix, prefix.bytes, prefix.length);
+		plan->prefix_length = prefix.length;
 		return true;
+	}
 	answer_error(call, answer, 400, "invalid_prefix",
 	             "The parameter account is up to 100 bytes of a name's beginning, "
 	             "percent-encoded.",

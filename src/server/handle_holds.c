@@ -1,4 +1,5 @@
 /* Holds: place, capture, release, read, list. */
+#include "../wire/token.h"
 #include "handlers.h"
 #include "hold_id.h"
 #include "page.h"
@@ -20,6 +21,10 @@ void handle_hold(const struct call *call, struct answer *answer)
 		return;
 	enum outcome outcome = ledger_read_hold(call->ledger, id.bytes, id.length, &view);
 	answer->lsn = view.lsn;
+	/* A hold on an account that the token does not cover is none. */
+	if (outcome == OUTCOME_ACCEPTED &&
+	    !token_covers(call->token, (struct words){view.account, view.account_length}))
+		outcome = OUTCOME_UNKNOWN_HOLD;
 	if (outcome != OUTCOME_ACCEPTED) {
 		answer_unread(call, answer, outcome);
 		return;

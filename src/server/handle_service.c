@@ -13,7 +13,7 @@
 static const struct reply_field by_accept = {"Vary", "Accept"};
 
 /* Is it a browser that asks?  Who names JSON and likes it as much gets that. */
-static bool wants_page(const struct call *call)
+bool about_is_page(const struct call *call)
 {
 	struct http_span accept = call->request->field[HTTP_ACCEPT];
 	const char *value = call->bytes + accept.at;
@@ -74,7 +74,7 @@ static void answer_about(const struct call *call, struct answer *answer)
 
 void handle_about(const struct call *call, struct answer *answer)
 {
-	if (wants_page(call))
+	if (about_is_page(call))
 		answer_console(call, answer);
 	else
 		answer_about(call, answer);

@@ -5,6 +5,7 @@
 #include <strings.h>
 
 #include "../wire/reason.h"
+#include "auth.h"
 
 void answer_error(const struct call *call, struct answer *answer, unsigned status,
                   const char *reason, const char *detail, const struct reply_field *fields)
@@ -169,6 +170,8 @@ bool operation_conditions(const struct call *call, struct answer *answer, struct
 {
 	const char *unable = condition_unsupported(call, one_account, true);
 
+	if (!auth_permits_request(call, answer, request))
+		return false;
 	if (unable) {
 		be_invalid(answer);
 		answer_error(call, answer, 400, "unsupported_condition", unable, NULL);

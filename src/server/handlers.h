@@ -29,6 +29,8 @@ _Static_assert(HANDLER_ROOM >= REPLY_SHAPE_MAX + 256, "any shape with our fields
 _Static_assert(HANDLER_ROOM >= REPLY_EVENT_MAX, "the answer to an event");
 
 struct feed_plan;
+struct denial;
+struct token;
 
 /* What a handler reads.  All borrowed. */
 struct call {
@@ -46,6 +48,10 @@ struct call {
 	struct reply_frame frame;
 	uint64_t now_us; /* microseconds since 1970 */
 	uint64_t cursor; /* resumed: what answer->cursor was when the handler asked for the pause */
+	const struct token *token;   /* who speaks; NULL: everything is permitted */
+	const struct denial *denied; /* why it is to be refused; NULL: it is not */
+	uint8_t credentials;         /* enum credentials */
+	bool guarded;                /* who speaks must say who he is */
 	bool draining;
 	bool resumed; /* the pause that the handler asked for is over */
 };
@@ -79,7 +85,10 @@ struct answer {
 
 typedef void handler(const struct call *call, struct answer *answer);
 
-handler handle_about;   /* GET /, for a browser the console */
+handler handle_about; /* GET /, for a browser the console */
+/* Is CALL, a GET /, answered by the console? */
+bool about_is_page(const struct call *call);
+
 handler handle_health;  /* GET /healthz */
 handler handle_metrics; /* GET /metrics */
 handler handle_echo;    /* POST /echo */
@@ -145,8 +154,9 @@ bool operation_is_json(const struct call *call, struct answer *answer);
 const char *condition_unsupported(const struct call *call, bool one_account, bool one_operation);
 
 /*
- * After its body was read: takes If-Match (if ONE_ACCOUNT is changed; else it is refused) and
- * Idempotency-Key into REQUEST, whose id then lies in KEY (ID_MAX bytes).  False: answered.
+ * After its body was read: may it be done?  Takes If-Match (if ONE_ACCOUNT is changed; else it is
+ * refused) and Idempotency-Key into REQUEST, whose id then lies in KEY (ID_MAX bytes).  False:
+ * answered.
  */
 bool operation_conditions(const struct call *call, struct answer *answer, struct request *request,
                           char *key, bool one_account);

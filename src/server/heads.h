@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "auth.h"
 #include "routes.h"
 
 #define HEADS_KEPT     4
@@ -18,7 +19,9 @@ struct head {
 	struct http_request request; /* after HTTP_DONE of http_parse_head */
 	const struct route *route;
 	enum endpoint endpoint;
-	struct http_span segment; /* of route_find */
+	struct http_span segment;  /* of route_find */
+	const struct token *token; /* of auth_identify */
+	enum credentials credentials;
 	struct reply_frame frame; /* of route_frame; without date and connection */
 };
 

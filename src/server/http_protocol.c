@@ -4,6 +4,7 @@
 
 #include "../wire/reason.h"
 #include "array.h"
+#include "auth.h"
 #include "connection.h"
 #include "cors.h"
 #include "feed.h"
@@ -68,7 +69,8 @@ struct refused {
 	const char *reason;
 	const char *detail;
 	enum refusal class;
-	unsigned retry_after; /* seconds; 0: it would not help */
+	unsigned retry_after;  /* seconds; 0: it would not help */
+	const char *challenge; /* NULL: none */
 };
 
 static void refuse(struct connection *connection, const char *bytes, size_t length,
@@ -79,6 +81,8 @@ static void refuse(struct connection *connection, const char *bytes, size_t leng
 	                        .reason = reason_find(refused->reason),
 	                        .refusal = refused->class};
 	struct reply_frame frame = state_of(connection)->frame;
+	const struct reply_field fields[] = {{"WWW-Authenticate", refused->challenge},
+	                                     {NULL, NULL}};
 
 	frame.date = worker_date(connection->worker);
 	frame.connection = REPLY_CLOSE;
@@ -90,7 +94,7 @@ static void refuse(struct connection *connection, const char *bytes, size_t leng
 		               refused->detail, refused->retry_after);
 	else
 		reply_error(&answer.out, &frame, refused->status, refused->reason, refused->detail,
-		            NULL);
+		            refused->challenge ? fields : NULL);
 	note_answer(connection, state_of(connection)->endpoint, bytes, length,
 	            state_of(connection)->began, &answer, refused->reason);
 	connection_last_words(connection, memory, answer.out.length, 1,
@@ -116,6 +120,21 @@ static enum step refuse_method(struct connection *connection, const char *bytes,
 	                         .reason = "unknown_method",
 	                         .detail = "This server does not implement the method.",
 	                         .class = REFUSAL_MALFORMED});
+	return STEP_WAIT;
+}
+
+/* Before its body has come. */
+static enum step refuse_denied(struct connection *connection, const struct call *call,
+                               size_t length)
+{
+	const struct denial *denial = call->denied;
+
+	refuse(connection, call->bytes, length,
+	       &(struct refused){.status = denial->status,
+	                         .reason = denial->reason,
+	                         .detail = denial->detail,
+	                         .class = denial->class,
+	                         .challenge = denial->challenge});
 	return STEP_WAIT;
 }
 
@@ -224,6 +243,11 @@ static const struct head *understand(struct connection *connection, const char *
 	                         worker->settings->diagnostics, &head->segment);
 	const struct route_method *method = route_method(head->route, head->request.method);
 	head->endpoint = method ? method->endpoint : ENDPOINT_OTHER;
+	head->token = NULL;
+	head->credentials = CREDENTIALS_NONE;
+	if (worker->settings->tokens)
+		head->credentials =
+		    auth_identify(worker->settings->tokens, &head->request, bytes, &head->token);
 	route_frame(&call);
 	head->frame = call.frame;
 	if (!state->understood)
@@ -256,6 +280,17 @@ static enum http_progress read_head(struct connection *connection, const char *b
 	return progress;
 }
 
+/* Who has sent HEAD speaks now: what others have asked for before him is done first. */
+static void listen_to(struct connection *connection, const struct head *head)
+{
+	const struct token *token = connection->guarded ? head->token : NULL;
+
+	if (token == connection->token)
+		return;
+	gather_answer(connection);
+	connection->token = token;
+}
+
 /* LENGTH bytes have arrived from the first of the request with HEAD on. */
 static struct call prepare(struct connection *connection, const struct head *head, char *bytes,
                            size_t length)
@@ -277,6 +312,9 @@ static struct call prepare(struct connection *connection, const struct head *hea
 	                    .frame = head->frame,
 	                    .now_us = worker_time_us(worker),
 	                    .cursor = state->cursor,
+	                    .token = connection->token,
+	                    .credentials = (uint8_t)head->credentials,
+	                    .guarded = connection->guarded,
 	                    .draining = worker->phase != PHASE_SERVING,
 	                    .resumed = state->resumed};
 
@@ -285,6 +323,7 @@ static struct call prepare(struct connection *connection, const struct head *hea
 		call.frame.connection = REPLY_CLOSE;
 	else if (request->minor == 0)
 		call.frame.connection = REPLY_KEEP_ALIVE;
+	call.denied = auth_denies(&call, route_method(head->route, request->method));
 	return call;
 }
 
@@ -302,7 +341,8 @@ static bool is_stream(const struct route *route, const struct call *call)
 {
 	const struct route_method *method = route_method(route, call->request->method);
 
-	return method && method->events && stream_is_lines(call) && !cors_is_foreign(call);
+	return method && method->events && !call->denied && stream_is_lines(call) &&
+	       !cors_is_foreign(call);
 }
 
 static enum step begin_stream(struct connection *connection, enum stream_source source,
@@ -435,6 +475,7 @@ static enum step serve(struct connection *connection, char *bytes, size_t *lengt
 	if (request->method == HTTP_UNKNOWN_METHOD)
 		return refuse_method(connection, bytes, *length);
 
+	listen_to(connection, head);
 	struct call call = prepare(connection, head, bytes, *length);
 	const struct route *route = head->route;
 	if (is_stream(route, &call))
@@ -442,7 +483,8 @@ static enum step serve(struct connection *connection, char *bytes, size_t *lengt
 
 	switch (http_parse_body(request, bytes, length, call.settings->max_body)) {
 	case HTTP_MORE:
-		return wait_for_body(connection, *length);
+		return call.denied ? refuse_denied(connection, &call, *length)
+		                   : wait_for_body(connection, *length);
 	case HTTP_REFUSED:
 		return refuse_malformed(connection, bytes, *length);
 	case HTTP_DONE:

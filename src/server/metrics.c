@@ -221,6 +221,8 @@ static const struct {
     {COUNTER_CONNECTIONS_ACCEPTED, "tallyd_connections_accepted_total", "Connections accepted."},
     {COUNTER_CONNECTIONS_TIMED_OUT, "tallyd_connections_timed_out_total",
      "Connections whose client was too slow."},
+    {COUNTER_CONNECTIONS_STRANGE, "tallyd_connections_turned_away_total",
+     "Connections of users whom a listener on a Unix socket does not serve."},
     {COUNTER_ACCEPT_PAUSES, "tallyd_accept_pauses_total",
      "Times that a worker stopped accepting, at max_connections or out of descriptors."},
     {COUNTER_ACCEPT_YIELDS, "tallyd_accept_yields_total",

@@ -1,5 +1,7 @@
 #include "note.h"
 
+#include "../wire/token.h"
+
 #include <arpa/inet.h>
 #include <string.h>
 
@@ -32,6 +34,7 @@ static void log_access(struct connection *connection, const struct note *note)
 	}
 	const char *end = memchr(line, '\r', length);
 	struct access_entry entry = {.peer = note_peer(&connection->peer, peer),
+	                             .user = connection->token ? connection->token->name : NULL,
 	                             .request = line,
 	                             .request_length = end ? (size_t)(end - line) : length,
 	                             .status = note->status,

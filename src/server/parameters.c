@@ -2,7 +2,8 @@
 
 #include <string.h>
 
-#include "moment.h"
+#include "../wire/moment.h"
+#include "auth.h"
 
 #define DIGITS_MAX     20
 #define CURSOR_VERSION 'a' /* so that cursors of another make can be told apart */
@@ -35,7 +36,7 @@ bool parameter_account(const struct call *call, struct answer *answer, char *byt
 
 	if (length >= 0 && json_account_name_valid(bytes, (size_t)length)) {
 		*name = (struct words){bytes, (uint32_t)length};
-		return true;
+		return auth_permits_account(call, answer, *name);
 	}
 	answer_error(call, answer, 400, "invalid_account",
 	             "A name is 1 to 100 bytes of UTF-8 without control characters, "

@@ -10,7 +10,9 @@
 
 #include "handlers.h"
 
-/* The "*" of the path as an account's name: in BYTES, ACCOUNT_NAME_MAX of them (invalid_account).
+/*
+ * The "*" of the path as an account's name, which the call may touch: in BYTES, ACCOUNT_NAME_MAX of
+ * them (invalid_account, forbidden).
  */
 bool parameter_account(const struct call *call, struct answer *answer, char *bytes,
                        struct words *name);

@@ -269,6 +269,20 @@ static void carry_out(struct redis_call *call, struct answer *answer)
 		redis_planned(call, answer, &result);
 }
 
+/* Before anything is looked at.  True: answered. */
+static bool is_denied(struct redis_call *call, struct answer *answer)
+{
+	const char *message = redis_denies(call);
+
+	if (!message)
+		return false;
+	transaction_break(call->session);
+	answer->refusal =
+	    strncmp(message, "NOAUTH", 6) == 0 ? REFUSAL_UNAUTHORIZED : REFUSAL_FORBIDDEN;
+	redis_error(answer, message);
+	return true;
+}
+
 static void run(struct redis_call *call, struct answer *answer)
 {
 	answer->status = 200;
@@ -277,6 +291,8 @@ static void run(struct redis_call *call, struct answer *answer)
 	} else if (!has_arity(call)) {
 		transaction_break(call->session);
 		redis_error_arity(answer, call->command->name);
+	} else if (is_denied(call, answer)) {
+		return;
 	} else if (transaction_is_open(call->session) && !(call->command->flags & REDIS_AT_ONCE)) {
 		transaction_queue(call, answer);
 	} else if (call->command->flags & REDIS_PLANS) {
@@ -378,7 +394,7 @@ static enum step serve(struct connection *connection, const struct resp_command 
 	if (!call.command && is_http(given->argument[0]))
 		return refuse(connection, "Protocol error: this is no listener of HTTP",
 		              REFUSAL_MALFORMED);
-	if (call.command && has_arity(&call) && joins(&call, &request))
+	if (call.command && has_arity(&call) && !redis_denies(&call) && joins(&call, &request))
 		return join(connection, &request, at);
 	enum step step = answer_alone(&call);
 	if (step == STEP_END && call.quit)

@@ -29,6 +29,12 @@ static const struct class classes[REFUSAL_CLASSES] = {
                            "the clients retry too late: see id_window, max_ids and journal_keep"},
     [REFUSAL_READ_FAILED] = {LOG_LEVEL_ERROR, "the journal cannot be read",
                              "check the disk, then run tallyctl journal check"},
+    [REFUSAL_UNAUTHORIZED] = {LOG_LEVEL_NOTICE, "clients without a valid token",
+                              "see auth_file, and tallyctl token"},
+    [REFUSAL_FORBIDDEN] = {LOG_LEVEL_NOTICE, "what a token does not permit",
+                           "its scopes and its prefix stand in auth_file"},
+    [REFUSAL_STRANGER] = {LOG_LEVEL_NOTICE, "users who are not served",
+                          "see allow_users and allow_groups of the listener"},
     [REFUSAL_PAUSED] = {LOG_LEVEL_WARNING, "not accepting connections",
                         "raise max_connections or the limit of open files"},
 };

@@ -18,9 +18,12 @@ enum refusal {
 	REFUSAL_TABLE_FULL,
 	REFUSAL_HOLDS_FULL,
 	REFUSAL_JOURNAL_FAILED,
-	REFUSAL_FORGOTTEN,   /* an id whose record is no longer kept */
-	REFUSAL_READ_FAILED, /* of the journal, for an id or a statement */
-	REFUSAL_PAUSED,      /* listeners, at a limit or out of descriptors */
+	REFUSAL_FORGOTTEN,    /* an id whose record is no longer kept */
+	REFUSAL_READ_FAILED,  /* of the journal, for an id or a statement */
+	REFUSAL_UNAUTHORIZED, /* no token, or none of ours */
+	REFUSAL_FORBIDDEN,    /* a token that does not permit it */
+	REFUSAL_STRANGER,     /* on a Unix socket, who is not named */
+	REFUSAL_PAUSED,       /* listeners, at a limit or out of descriptors */
 	REFUSAL_CLASSES,
 };
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "array.h"
+#include "auth.h"
 #include "console.h"
 #include "cors.h"
 
@@ -29,33 +30,55 @@
 		.method = HTTP_DELETE, .endpoint = ENDPOINT_##where, .handle = __VA_ARGS__         \
 	}
 
+#define READS    .scope = SCOPE_READ
+#define WRITES   .scope = SCOPE_WRITE
+#define GOVERNS  .scope = SCOPE_ADMIN
+#define OVERSEES READS, .whole = true
+
 #define PAGE      .room = HANDLER_PAGE_ROOM
 #define OPERATION .room = HANDLER_OPERATION_ROOM
 #define LARGE     .room = REPLY_RESULT_MAX
 
+/* Load balancers have no tokens. */
+static bool is_open(const struct call *call)
+{
+	(void)call;
+	return true;
+}
+
 static const struct route routes[] = {
-    {"/events", POST_ALLOW, {POST(EVENT, handle_event, .events = true)}, false},
+    {"/events", POST_ALLOW, {POST(EVENT, handle_event, WRITES, .events = true)}, false},
     {"/accounts/*",
      "GET, HEAD, PUT, DELETE, OPTIONS",
-     {GET(ACCOUNT, handle_account), PUT(REPLACE, handle_replace, OPERATION),
-      DELETE(DELETE, handle_delete, OPERATION)},
+     {GET(ACCOUNT, handle_account, READS), PUT(REPLACE, handle_replace, GOVERNS, OPERATION),
+      DELETE(DELETE, handle_delete, GOVERNS, OPERATION)},
      false},
     {"/accounts",
      "GET, HEAD, POST, OPTIONS",
-     {GET(ACCOUNTS, handle_accounts, PAGE), POST(CREATE, handle_create, OPERATION)},
+     {GET(ACCOUNTS, handle_accounts, READS, PAGE), POST(CREATE, handle_create, GOVERNS, OPERATION)},
      false},
-    {"/accounts/*/events", GET_ALLOW, {GET(STATEMENT, handle_statement, PAGE)}, false},
-    {"/accounts/*/holds", GET_ALLOW, {GET(ACCOUNT_HOLDS, handle_account_holds, PAGE)}, false},
-    {"/transfers", POST_ALLOW, {POST(TRANSFER, handle_transfer, OPERATION)}, false},
-    {"/transactions", POST_ALLOW, {POST(TRANSACTION, handle_transaction, LARGE)}, false},
-    {"/holds", POST_ALLOW, {POST(PLACE, handle_place, OPERATION)}, false},
-    {"/holds/*", GET_ALLOW, {GET(HOLD, handle_hold, OPERATION)}, false},
-    {"/holds/*/capture", POST_ALLOW, {POST(CAPTURE, handle_capture, OPERATION)}, false},
-    {"/holds/*/release", POST_ALLOW, {POST(RELEASE, handle_release, OPERATION)}, false},
-    {"/feed", GET_ALLOW, {GET(FEED, handle_feed)}, false},
-    {"/metrics", GET_ALLOW, {GET(METRICS, handle_metrics, .measure = metrics_room)}, false},
-    {"/healthz", GET_ALLOW, {GET(HEALTH, handle_health)}, false},
-    {"/", GET_ALLOW, {GET(ABOUT, handle_about, .room = CONSOLE_MAX + HANDLER_ROOM)}, false},
+    {"/accounts/*/events", GET_ALLOW, {GET(STATEMENT, handle_statement, READS, PAGE)}, false},
+    {"/accounts/*/holds",
+     GET_ALLOW,
+     {GET(ACCOUNT_HOLDS, handle_account_holds, READS, PAGE)},
+     false},
+    {"/transfers", POST_ALLOW, {POST(TRANSFER, handle_transfer, WRITES, OPERATION)}, false},
+    {"/transactions", POST_ALLOW, {POST(TRANSACTION, handle_transaction, WRITES, LARGE)}, false},
+    {"/holds", POST_ALLOW, {POST(PLACE, handle_place, WRITES, OPERATION)}, false},
+    {"/holds/*", GET_ALLOW, {GET(HOLD, handle_hold, READS, OPERATION)}, false},
+    {"/holds/*/capture", POST_ALLOW, {POST(CAPTURE, handle_capture, WRITES, OPERATION)}, false},
+    {"/holds/*/release", POST_ALLOW, {POST(RELEASE, handle_release, WRITES, OPERATION)}, false},
+    {"/feed", GET_ALLOW, {GET(FEED, handle_feed, READS)}, false},
+    {"/metrics",
+     GET_ALLOW,
+     {GET(METRICS, handle_metrics, OVERSEES, .measure = metrics_room)},
+     false},
+    {"/healthz", GET_ALLOW, {GET(HEALTH, handle_health, .open = is_open)}, false},
+    {"/",
+     GET_ALLOW,
+     {GET(ABOUT, handle_about, OVERSEES, .open = about_is_page,
+          .room = CONSOLE_MAX + HANDLER_ROOM)},
+     false},
     {"/echo", POST_ALLOW, {POST(ECHO, handle_echo, .returns_body = true)}, false},
     {"/fast", GET_ALLOW, {GET(FAST, handle_fast)}, true},
     {"/sleep", GET_ALLOW, {GET(SLEEP, handle_sleep)}, true},
@@ -164,6 +187,8 @@ void route_answer(const struct route *route, const struct call *call, struct ans
 
 	if (asked == HTTP_OPTIONS && call->request->path.length == 1 && *path == '*') {
 		answer_allow(call, answer, ALL_ALLOW);
+	} else if (call->denied) {
+		auth_answer(call, answer, call->denied);
 	} else if (!route) {
 		answer_error(call, answer, 404, "not_found", "There is nothing at this path.",
 		             NULL);

@@ -19,6 +19,9 @@ struct route_method {
 	size_t (*measure)(const struct call *call); /* and so many more; NULL: none */
 	bool events;       /* POST /events: also takes streams, arrays, and events in groups */
 	bool returns_body; /* the answer can be as long as the request's body besides */
+	uint8_t scope;     /* of the tokens that may ask, enum token_scope; 0: of any */
+	bool whole;        /* only of tokens without a prefix: it is about the whole service */
+	bool (*open)(const struct call *call); /* may it be asked without a token?  NULL: no */
 };
 
 #define ROUTE_METHODS_MAX 3
@@ -48,7 +51,7 @@ size_t route_room(const struct route *route, const struct call *call);
 
 /*
  * Answers CALL on ROUTE (NULL: 404): with its handler, or with what keeps the handler from being
- * asked: 404, 405, a foreign origin; and OPTIONS.
+ * asked: call->denied, 404, 405, a foreign origin; and OPTIONS.
  */
 void route_answer(const struct route *route, const struct call *call, struct answer *answer);
 

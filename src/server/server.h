@@ -13,13 +13,17 @@
 
 struct ledger;
 struct journal_reader; /* src/ledger/history.h */
+struct tokens;         /* src/wire/token.h */
+struct served;         /* served.h */
 struct counters;       /* shm/counter.h: this process's set */
 
 /* One bound, listening, non-blocking socket, inherited and shared with all workers. */
 struct server_listener {
 	int fd;
-	const char *protocol; /* "http" */
-	const char *address;  /* for the log */
+	const char *protocol;        /* of protocol.c: "http" */
+	const char *address;         /* for the log */
+	bool anonymous;              /* nobody is asked for a token, though there are some */
+	const struct served *served; /* of a Unix socket; NULL: everybody */
 };
 
 struct server_settings {
@@ -34,7 +38,8 @@ struct server_settings {
 	double drain_timeout;  /* seconds; then connections are cut */
 	double feed_heartbeat; /* seconds without an event after which a feed says that it lives */
 	struct cors_origins cors_origins;
-	bool diagnostics; /* GET /fast, GET /sleep */
+	const struct tokens *tokens; /* who may speak; NULL: nobody is asked */
+	bool diagnostics;            /* GET /fast, GET /sleep */
 	const char *version;
 	uint32_t workers;         /* configured, for GET / */
 	uint64_t started_us;      /* of the daemon, microseconds since 1970 */

@@ -4,6 +4,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "../wire/token.h"
+#include "auth.h"
 #include "group.h"
 #include "note.h"
 
@@ -196,8 +198,8 @@ static void skip_line(struct pass *pass)
  * Reads LINE into the next place of GROUP: from a copy, because the reader changes what it reads,
  * and a line that the queue has no room for is read again.
  */
-static bool read_line(struct group *group, enum found found, const struct line *line,
-                      struct json_error *error)
+static bool read_line(struct group *group, const struct token *token, enum found found,
+                      const struct line *line, struct json_error *error)
 {
 	char *copy = group->text + group->text_length;
 
@@ -207,8 +209,14 @@ static bool read_line(struct group *group, enum found found, const struct line *
 		return false;
 	}
 	memcpy(copy, line->bytes, line->length);
-	if (!json_read_event(copy, line->length, &group->requests[group->count], error))
+	struct request *request = &group->requests[group->count];
+	if (!json_read_event(copy, line->length, request, error))
 		return false;
+	if (!auth_covers(token, request)) {
+		*error = (struct json_error){.reason = "forbidden",
+		                             .detail = "The token does not permit this."};
+		return false;
+	}
 	group->text_length += line->length;
 	return true;
 }
@@ -242,7 +250,7 @@ static bool serve_group(struct pass *pass)
 	while (group->count < GROUP_MAX && !bad &&
 	       (found = find_line(pass, at, &line)) != FOUND_NONE) {
 		if (found != FOUND_EMPTY) {
-			bad = !read_line(group, found, &line, &error);
+			bad = !read_line(group, pass->connection->token, found, &line, &error);
 			ends[group->count] = line.next;
 			group->count += !bad;
 		}
@@ -437,6 +445,13 @@ static enum http_progress decode(struct stream *stream, struct http_request *req
 	return progress;
 }
 
+/* A stream can outlive its token. */
+static bool is_over(const struct connection *connection)
+{
+	return connection->token &&
+	       token_is_over(connection->token, worker_time_us(connection->worker));
+}
+
 size_t stream_serve(struct connection *connection, struct stream *stream,
                     struct http_request *request, char *bytes, size_t *length)
 {
@@ -448,14 +463,18 @@ size_t stream_serve(struct connection *connection, struct stream *stream,
 	                    .whole = progress == HTTP_DONE};
 	struct line line;
 
+	bool over = is_over(connection);
+
 	skip_line(&pass);
-	while (pass.at < pass.end && connection_may_go_on(connection) && ready(&pass) &&
+	while (!over && pass.at < pass.end && connection_may_go_on(connection) && ready(&pass) &&
 	       serve_group(&pass))
 		skip_line(&pass);
 	send_chunk(&pass);
 	stream->decoded -= (uint32_t)pass.at;
-	if (stream->source != STREAM_NONE && stands_ready(connection) &&
-	    find_line(&pass, pass.at, &line) == FOUND_NONE)
+	if (over && stream->source != STREAM_NONE)
+		finish(&pass, "unauthorized", "The token is not valid any more.");
+	else if (stream->source != STREAM_NONE && stands_ready(connection) &&
+	         find_line(&pass, pass.at, &line) == FOUND_NONE)
 		conclude(&pass, progress, request);
 	return pass.at;
 }

@@ -71,6 +71,9 @@ extern const struct command command_journal_prune;
 extern const struct command command_journal_repair;
 extern const struct command command_snapshot;
 extern const struct command command_status;
+extern const struct command command_token_add;
+extern const struct command command_token_list;
+extern const struct command command_token_remove;
 extern const struct command command_top;
 
 /* Was the option LETTER given, and with which value?  NULL: no.  The last one counts. */

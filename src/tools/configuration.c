@@ -42,6 +42,17 @@ int configuration_data(const char *file, char *data, size_t size, char *error)
 	return length >= 0 && (size_t)length < size ? 0 : too_long(file, "data_directory", error);
 }
 
+int configuration_auth_file(const char *file, char *path, size_t size, char *error)
+{
+	struct config *config = load(file, error);
+
+	if (config == NULL)
+		return -1;
+	int length = snprintf(path, size, "%s", config->auth_file);
+	config_free(config);
+	return length >= 0 && (size_t)length < size ? 0 : too_long(file, "auth_file", error);
+}
+
 int configuration_ids(const char *file, uint64_t *max_ids, uint64_t *window_us, char *error)
 {
 	struct config *config = load(file, error);

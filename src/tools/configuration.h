@@ -23,6 +23,9 @@ int configuration_data(const char *file, char *data, size_t size, char *error);
  */
 int configuration_url(const char *file, char *url, size_t size, char *error);
 
+/* The auth_file of the configuration FILE into PATH (SIZE bytes); "": it names none.  Likewise. */
+int configuration_auth_file(const char *file, char *path, size_t size, char *error);
+
 /* How many ids the configuration FILE has remembered, and for how many microseconds.  Likewise. */
 int configuration_ids(const char *file, uint64_t *max_ids, uint64_t *window_us, char *error);
 

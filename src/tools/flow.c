@@ -18,6 +18,7 @@
 
 struct flow {
 	const struct target *target;
+	char fields[FLOW_FIELDS_SIZE];
 	uint64_t patience;
 	struct flow_calls calls;
 	struct burst burst[FLOW_DEPTH];
@@ -75,12 +76,13 @@ void burst_request(struct burst *burst, uint64_t tag, const char *method, const 
                    const char *body, size_t length)
 {
 	char *at = burst->text + burst->at[burst->count];
-	int head = length == 0 ? snprintf(at, FLOW_REQUEST_MAX,
-	                                  "%s %s HTTP/1.1\r\nHost: tallyd\r\n\r\n", method, path)
-	                       : snprintf(at, FLOW_REQUEST_MAX,
-	                                  "%s %s HTTP/1.1\r\nHost: tallyd\r\nContent-Type: "
-	                                  "application/json\r\nContent-Length: %zu\r\n\r\n",
-	                                  method, path, length);
+	int head = length == 0
+	               ? snprintf(at, FLOW_REQUEST_MAX, "%s %s HTTP/1.1\r\nHost: tallyd\r\n%s\r\n",
+	                          method, path, burst->fields)
+	               : snprintf(at, FLOW_REQUEST_MAX,
+	                          "%s %s HTTP/1.1\r\nHost: tallyd\r\n%sContent-Type: "
+	                          "application/json\r\nContent-Length: %zu\r\n\r\n",
+	                          method, path, burst->fields, length);
 
 	memcpy(at + head, body, length);
 	end_operation(burst, tag, (size_t)head + length);
@@ -108,9 +110,9 @@ static void prepare(struct flow *flow, struct burst *burst)
 		return;
 	burst->head_length = (size_t)snprintf(
 	    burst->head, sizeof burst->head,
-	    "POST /events HTTP/1.1\r\nHost: %s\r\nContent-Type: application/x-ndjson\r\n"
+	    "POST /events HTTP/1.1\r\nHost: %s\r\n%sContent-Type: application/x-ndjson\r\n"
 	    "Content-Length: %" PRIu32 "\r\n\r\n",
-	    flow->target->host, burst->at[burst->count] - burst->at[burst->from]);
+	    flow->target->host, flow->fields, burst->at[burst->count] - burst->at[burst->from]);
 }
 
 static void say(struct flow *flow, const struct burst *burst, uint32_t index,
@@ -172,19 +174,21 @@ static int connect_now(struct flow *flow)
  * How far the journal is: the first id of a feed that begins now.  0, at which nothing counts as
  * there before, if it cannot be learned.
  */
-static uint64_t look_up_position(const struct target *target)
+static uint64_t look_up_position(const struct target *target, const char *fields)
 {
-	static const char request[] = "GET /feed HTTP/1.1\r\nHost: tallyd\r\n\r\n";
+	char request[FLOW_FIELDS_SIZE + 64];
 	char text[2048];
 	size_t length = 0;
 	uint64_t position = 0;
 	int fd = target_connect(target, 0);
+	ssize_t asked = snprintf(request, sizeof request,
+	                         "GET /feed HTTP/1.1\r\nHost: tallyd\r\n%s\r\n", fields);
 
 	if (fd < 0)
 		return 0;
 	struct pollfd readable = {.fd = fd, .events = POLLIN};
 	bool sent = target_wait(fd, FLOW_CONNECT_WAIT) == 0 &&
-	            send(fd, request, sizeof request - 1, MSG_NOSIGNAL) == sizeof request - 1;
+	            send(fd, request, (size_t)asked, MSG_NOSIGNAL) == asked;
 	while (sent && length < sizeof text - 1 && poll(&readable, 1, LOOK_WAIT) > 0) {
 		ssize_t got = recv(fd, text + length, sizeof text - 1 - length, 0);
 		if (got <= 0)
@@ -442,7 +446,7 @@ static bool step(struct flow *flow)
 
 /* ---- the whole */
 
-struct flow *flow_open(const struct target *target, uint64_t patience,
+struct flow *flow_open(const struct target *target, const char *token, uint64_t patience,
                        const struct flow_calls *calls)
 {
 	struct flow *flow = calloc(1, sizeof *flow);
@@ -455,11 +459,16 @@ struct flow *flow_open(const struct target *target, uint64_t patience,
 		errno = ENOMEM;
 		return NULL;
 	}
+	if (token[0] != '\0')
+		snprintf(flow->fields, sizeof flow->fields, "Authorization: Bearer %.*s\r\n",
+		         FLOW_TOKEN_MAX, token);
+	for (uint32_t i = 0; i < FLOW_DEPTH; i++)
+		flow->burst[i].fields = flow->fields;
 	flow->target = target;
 	flow->patience = patience;
 	flow->calls = *calls;
 	flow->progress = now_us();
-	flow->highest = look_up_position(target);
+	flow->highest = look_up_position(target, flow->fields);
 	if (connect_now(flow) != 0) {
 		int error = errno;
 		flow_close(flow);

@@ -12,14 +12,16 @@
 
 #include "http/target.h"
 
-#define FLOW_DEPTH        4            /* bursts under way at a time */
-#define FLOW_OPERATIONS   1000         /* of a burst */
-#define FLOW_TEXT_MAX     (768 * 1024) /* bytes of a burst's requests */
-#define FLOW_REQUEST_MAX  2048         /* bytes of a request that flow_request writes */
-#define FLOW_PAUSE_LEAST  10000        /* us before the first new attempt, then doubled */
-#define FLOW_PAUSE_MOST   1000000      /* us */
-#define FLOW_REASON_SIZE  48           /* of a reason, with its NUL */
-#define FLOW_CONNECT_WAIT 1.0          /* seconds that a connection may take to come about */
+#define FLOW_DEPTH        4                     /* bursts under way at a time */
+#define FLOW_OPERATIONS   1000                  /* of a burst */
+#define FLOW_TEXT_MAX     (768 * 1024)          /* bytes of a burst's requests */
+#define FLOW_REQUEST_MAX  2048                  /* bytes of a request that flow_request writes */
+#define FLOW_TOKEN_MAX    256                   /* bytes of a token */
+#define FLOW_FIELDS_SIZE  (FLOW_TOKEN_MAX + 32) /* of what each request says of who sends it */
+#define FLOW_PAUSE_LEAST  10000                 /* us before the first new attempt, then doubled */
+#define FLOW_PAUSE_MOST   1000000               /* us */
+#define FLOW_REASON_SIZE  48                    /* of a reason, with its NUL */
+#define FLOW_CONNECT_WAIT 1.0 /* seconds that a connection may take to come about */
 
 /* What is sent together.  Filled by flow_add_line, all of them lines, or by flow_request. */
 struct burst {
@@ -35,7 +37,8 @@ struct burst {
 	bool begun;  /* was sent, at least in part */
 	bool resent; /* more than once */
 	uint64_t mark;
-	char head[TARGET_HOST_MAX + 256];
+	const char *fields; /* Authorization, or "" */
+	char head[TARGET_HOST_MAX + FLOW_FIELDS_SIZE + 256];
 	size_t head_length, sent;
 	uint32_t from; /* the first that is sent this time */
 };
@@ -66,10 +69,11 @@ struct flow_calls {
 struct flow;
 
 /*
- * Connects to TARGET, which must stay, and learns how far its journal is.  PATIENCE: for how many
- * microseconds nothing may be answered.  NULL with errno.
+ * Connects to TARGET, which must stay, with TOKEN ("": none; up to FLOW_TOKEN_MAX bytes), and
+ * learns how far its journal is.  PATIENCE: for how many microseconds nothing may be answered. NULL
+ * with errno.
  */
-struct flow *flow_open(const struct target *target, uint64_t patience,
+struct flow *flow_open(const struct target *target, const char *token, uint64_t patience,
                        const struct flow_calls *calls);
 
 /* An empty burst to fill, waited for; NULL: patience has run out, or see flow_error. */

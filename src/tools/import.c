@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../wire/token.h"
 #include "command.h"
 #include "configuration.h"
 #include "flow.h"
@@ -789,17 +790,47 @@ static int read_options(struct import *import, uint64_t *patience)
 	return command_seconds(session, 'p', 0.1, 86400, patience);
 }
 
+/* The token to present into TOKEN, "" if there is none. */
+static int read_token(const struct session *session, char token[FLOW_TOKEN_MAX + 3])
+{
+	const char *path = command_value(session, 't');
+
+	token[0] = '\0';
+	if (path == NULL)
+		return COMMAND_DONE;
+	FILE *file = fopen(path, "re");
+	const char *line = file != NULL ? fgets(token, FLOW_TOKEN_MAX + 3, file) : NULL;
+	int cause = errno;
+	if (file != NULL)
+		fclose(file);
+	if (file == NULL)
+		return command_fail(session, cause == EACCES ? COMMAND_DENIED : COMMAND_FAILED,
+		                    "%s: %s", path, strerror(cause));
+	token[strcspn(token, "\r\n")] = '\0';
+	if (line == NULL || !token_text_valid(token, strlen(token)))
+		return command_fail(session, COMMAND_FAILED,
+		                    "%s: its first line is no token, which has 1 to %d letters, "
+		                    "digits and -._~+/",
+		                    path, FLOW_TOKEN_MAX);
+	return COMMAND_DONE;
+}
+
 static int connect_flow(struct import *import, struct target *target, const char *url,
                         uint64_t patience)
 {
 	const struct flow_calls calls = {.take = take, .tick = tick, .context = import};
 	char error[TARGET_ERROR_SIZE];
+	char token[FLOW_TOKEN_MAX + 3];
 	bool usage;
+	int status = read_token(import->session, token);
 
+	if (status != COMMAND_DONE)
+		return status;
 	if (!target_find(target, url, FLOW_CONNECT_WAIT, &usage, error))
 		return usage ? command_misused(import->session, "-u: %s", error)
 		             : command_fail(import->session, COMMAND_NOT_RUNNING, "%s", error);
-	import->flow = flow_open(target, patience, &calls);
+	import->flow = flow_open(target, token, patience, &calls);
+	explicit_bzero(token, sizeof token);
 	if (import->flow != NULL)
 		return COMMAND_DONE;
 	return command_fail(import->session, COMMAND_NOT_RUNNING, "cannot connect to %s: %s", url,
@@ -892,6 +923,7 @@ static const struct command_option options[] = {
     {'b', "batch", "NAME", "makes ids of it and the numbers of lines without"},
     {'k', "keep-going", NULL, "pass over lines that cannot be read"},
     {'p', "patience", "SECONDS", "how long nothing may be answered; 30"},
+    {'t', "token-file", "FILE", "the first line of FILE is the token to present"},
     {'r', "rejects", "FILE", "write the lines there that are refused"},
     {NO_RESUME, "no-resume", NULL, "send lines without an id, each only once"},
     {0},

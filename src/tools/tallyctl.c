@@ -15,6 +15,9 @@ static const struct command *const commands[] = {
     &command_journal_check,
     &command_journal_prune,
     &command_journal_repair,
+    &command_token_add,
+    &command_token_list,
+    &command_token_remove,
     NULL,
 };
 /* clang-format on */

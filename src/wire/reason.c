@@ -87,7 +87,9 @@ static const struct reason reasons[] = {
      "If-Match is for a change of one account, If-None-Match for GET, Idempotency-Key for one "
      "operation."},
 
-    /* requests that are not for this service */
+    /* requests that are not for this service, or not for this client */
+    {"unauthorized", 401, "This needs a valid token: Authorization: Bearer TOKEN."},
+    {"forbidden", 403, "The token does not permit this."},
     {"foreign_origin", 403, "A page of another origin may not change anything here."},
     {"not_found", 404, "There is nothing at this path."},
     {"method_not_allowed", 405, "The field Allow names the methods of this path."},

@@ -4,6 +4,7 @@
 	const SAMPLES = 180;    // that a chart shows
 	const ROWS = 100;       // of the feed
 	const PARSED = 200;     // lines of one piece of the feed that are worth reading: the newest
+	const TOKEN = "tallyd-token";
 	const RETRY = 1000;     // milliseconds before a lost feed is asked for again
 
 	const at = id => document.getElementById(id);
@@ -32,6 +33,24 @@
 	};
 	const row = cells => { const made = element("tr"); made.append(...cells); return made; };
 	const money = value => element("td", signed(value), "number " + (BigInt(value) < 0n ? "minus" : "plus"));
+
+	// ---- asking: with a token where one is needed, which is kept until this tab is closed
+
+	const ask = async (path, options = {}) => {
+		const token = sessionStorage.getItem(TOKEN), headers = { ...options.headers };
+		if (token) headers.Authorization = "Bearer " + token;
+		const answer = await fetch(path, { cache: "no-store", ...options, headers });
+		if (answer.status === 401 || answer.status === 403)
+			say("locked", !token ? "tallyd asks for one." : answer.status === 401 ? "It is not valid." : "It does not permit all of this: read, and no prefix.");
+		if (path !== "/healthz") at("unlock").hidden = answer.status !== 401 && answer.status !== 403;
+		return answer;
+	};
+	at("unlock").addEventListener("submit", event => {
+		event.preventDefault();
+		sessionStorage.setItem(TOKEN, at("token").value.trim());
+		at("token").value = "";
+		at("unlock").hidden = true;
+	});
 
 	// ---- metrics: the text format of Prometheus, read into a list of samples
 
@@ -156,7 +175,7 @@
 	let before, then;
 	const look = async () => {
 		try {
-			const answer = await fetch("/metrics", { cache: "no-store" });
+			const answer = await ask("/metrics");
 			if (!answer.ok) throw new Error(answer.status);
 			const now = read(await answer.text()), time = performance.now();
 			gauges(now);
@@ -165,7 +184,7 @@
 			before = now; then = time;
 		} catch { before = undefined; }
 		try {
-			const answer = await fetch("/healthz", { cache: "no-store" });
+			const answer = await ask("/healthz");
 			const told = await answer.json();
 			say("health", answer.ok ? "taking updates" : `${told.reason}: ${told.detail}`);
 			at("health").className = "pill " + (answer.ok ? "good" : "bad");
@@ -175,7 +194,8 @@
 
 	const about = async () => {
 		try {
-			const told = await (await fetch("/", { headers: { Accept: "application/json" }, cache: "no-store" })).json();
+			const told = await (await ask("/", { headers: { Accept: "application/json" } })).json();
+			if (!told.version) throw new Error(told.reason);
 			say("version", told.version);
 			say("about", `up ${age(told.uptime)}, ${told.workers} workers on ${location.host}`);
 		} catch { /* The next time will tell. */ }
@@ -185,7 +205,7 @@
 	// ---- an account
 
 	const fetched = async path => {
-		const answer = await fetch(path, { cache: "no-store" });
+		const answer = await ask(path);
 		const told = parse(await answer.text());
 		if (!answer.ok) throw new Error(told.detail || told.reason || answer.status);
 		return told;
@@ -240,7 +260,7 @@
 				const query = new URLSearchParams({ format: "ndjson" });
 				if (at("prefix").value) query.set("account", at("prefix").value);
 				if (last !== undefined) query.set("after", last);
-				const answer = await fetch("/feed?" + query, { cache: "no-store", signal: abort.signal });
+				const answer = await ask("/feed?" + query, { signal: abort.signal });
 				if (!answer.ok) { last = undefined; throw new Error(answer.status); }
 				say("following", "following");
 				rest = "";

@@ -47,25 +47,41 @@ void redis_select(struct redis_call *call, struct answer *answer)
 
 /* --- who is there --- */
 
-/* USER with any password: nobody is asked for one here.  False: answered. */
-static bool authenticate(struct answer *answer, struct words user)
+#define WRONG "WRONGPASS invalid username-password pair or user is disabled."
+
+static bool refuse_token(struct redis_call *call, struct answer *answer)
 {
-	if (redis_is(user, "default") && memcmp(user.bytes, "default", user.length) == 0)
-		return true;
-	redis_error(answer, "WRONGPASS invalid username-password pair or user is disabled.");
+	/* It is known who was refused, and as what he came before. */
+	answer->refusal = call->connection->guarded ? REFUSAL_UNAUTHORIZED : REFUSAL_NONE;
+	redis_error(answer, WRONG);
 	return false;
+}
+
+/* USER with PASSWORD, which is his token; where nobody needs one, any.  False: answered. */
+static bool authenticate(struct redis_call *call, struct answer *answer, struct words user,
+                         struct words password)
+{
+	bool is_default = user.length == 7 && memcmp(user.bytes, "default", 7) == 0;
+
+	if (call->connection->guarded ? redis_presents(call, user, password) : is_default)
+		return true;
+	return refuse_token(call, answer);
 }
 
 void redis_auth(struct redis_call *call, struct answer *answer)
 {
-	if (call->given->count > 3)
+	if (call->given->count > 3) {
 		redis_error_syntax(answer);
-	else if (call->given->count == 2)
+	} else if (call->given->count == 3) {
+		if (authenticate(call, answer, redis_word(call, 1), redis_word(call, 2)))
+			resp_simple(&answer->out, "OK");
+	} else if (!call->connection->guarded) {
 		redis_error(answer,
 		            "ERR AUTH <password> called without any password configured for "
 		            "the default user. Are you sure your configuration is correct?");
-	else if (authenticate(answer, redis_word(call, 1)))
+	} else if (authenticate(call, answer, (struct words){0}, redis_word(call, 1))) {
 		resp_simple(&answer->out, "OK");
+	}
 }
 
 static bool is_name(struct words name)
@@ -123,7 +139,8 @@ static bool read_hello(struct redis_call *call, struct answer *answer)
 	for (; i < call->given->count; i++) {
 		left = call->given->count - 1 - i;
 		if (redis_is(redis_word(call, i), "AUTH") && left >= 2) {
-			if (!authenticate(answer, redis_word(call, i + 1)))
+			if (!authenticate(call, answer, redis_word(call, i + 1),
+			                  redis_word(call, i + 2)))
 				return false;
 			i += 2;
 		} else if (redis_is(redis_word(call, i), "SETNAME") && left >= 1) {
@@ -162,6 +179,10 @@ void redis_hello(struct redis_call *call, struct answer *answer)
 		}
 		if (!read_hello(call, answer))
 			return;
+	}
+	if (call->connection->guarded && !call->connection->token) {
+		redis_error(answer, REDIS_HELLO_DENIED);
+		return;
 	}
 	call->session->protocol = (uint8_t)protocol;
 	write_hello(call, &answer->out);

@@ -7,20 +7,21 @@
 
 #include "redis.h"
 
-#define PLAN  (REDIS_PLANS | REDIS_QUEUES)
-#define COUNT (REDIS_WRITES | PLAN | REDIS_COUNTS)
+#define PLAN     (REDIS_PLANS | REDIS_QUEUES)
+#define OVERSEES (REDIS_READS | REDIS_WHOLE)
+#define COUNT    (REDIS_WRITES | PLAN | REDIS_COUNTS)
 
 static const struct redis_command commands[] = {
     {"ping", redis_ping, -1, REDIS_QUEUES, 0, 0, 0},
     {"echo", redis_echo, 2, REDIS_QUEUES, 0, 0, 0},
-    {"hello", redis_hello, -1, REDIS_SECRET, 0, 0, 0},
-    {"auth", redis_auth, -2, REDIS_SECRET, 0, 0, 0},
+    {"hello", redis_hello, -1, REDIS_SECRET | REDIS_OPEN, 0, 0, 0},
+    {"auth", redis_auth, -2, REDIS_SECRET | REDIS_OPEN, 0, 0, 0},
     {"select", redis_select, 2, REDIS_QUEUES, 0, 0, 0},
-    {"quit", redis_quit, -1, REDIS_AT_ONCE, 0, 0, 0},
+    {"quit", redis_quit, -1, REDIS_AT_ONCE | REDIS_OPEN, 0, 0, 0},
     {"client", redis_client, -2, 0, 0, 0, 0},
     {"command", redis_commands, -1, 0, 0, 0, 0},
-    {"info", redis_info, -1, 0, 0, 0, 0},
-    {"config", redis_config, -2, 0, 0, 0, 0},
+    {"info", redis_info, -1, OVERSEES, 0, 0, 0},
+    {"config", redis_config, -2, OVERSEES, 0, 0, 0},
 
     {"get", redis_get, 2, PLAN, 1, 1, 1},
     {"mget", redis_mget, -2, PLAN, 1, -1, 1},
@@ -33,9 +34,9 @@ static const struct redis_command commands[] = {
     {"decr", redis_increment, 2, COUNT, 1, 1, 1},
     {"incrby", redis_increment, 3, COUNT, 1, 1, 1},
     {"decrby", redis_increment, 3, COUNT, 1, 1, 1},
-    {"del", redis_del, -2, REDIS_WRITES, 1, -1, 1},
-    {"dbsize", redis_dbsize, 1, REDIS_QUEUES, 0, 0, 0},
-    {"scan", redis_scan, -2, 0, 0, 0, 0},
+    {"del", redis_del, -2, REDIS_WRITES | REDIS_GOVERNS, 1, -1, 1},
+    {"dbsize", redis_dbsize, 1, REDIS_QUEUES | OVERSEES, 0, 0, 0},
+    {"scan", redis_scan, -2, REDIS_READS, 0, 0, 0},
 
     {"multi", redis_multi, 1, REDIS_AT_ONCE, 0, 0, 0},
     {"exec", redis_exec, 1, REDIS_AT_ONCE, 0, 0, 0},

@@ -61,12 +61,16 @@ struct redis_call {
 typedef void redis_handler(struct redis_call *call, struct answer *answer);
 
 enum redis_flag {
-	REDIS_WRITES = 1,  /* changes something */
-	REDIS_PLANS = 2,   /* works on call->plan, which is carried out afterwards */
-	REDIS_QUEUES = 4,  /* may stand between MULTI and EXEC */
-	REDIS_AT_ONCE = 8, /* is not queued there, but done */
-	REDIS_COUNTS = 16, /* is an increment, which may join a group */
-	REDIS_SECRET = 32, /* its arguments are not for the access log */
+	REDIS_WRITES = 1,    /* changes something */
+	REDIS_PLANS = 2,     /* works on call->plan, which is carried out afterwards */
+	REDIS_QUEUES = 4,    /* may stand between MULTI and EXEC */
+	REDIS_AT_ONCE = 8,   /* is not queued there, but done */
+	REDIS_COUNTS = 16,   /* is an increment, which may join a group */
+	REDIS_SECRET = 32,   /* its arguments are not for the access log */
+	REDIS_OPEN = 64,     /* needs no token */
+	REDIS_READS = 128,   /* shows what there is, though it names no key */
+	REDIS_GOVERNS = 256, /* removes accounts */
+	REDIS_WHOLE = 512,   /* is about the whole service: not for a token with a prefix */
 };
 
 struct redis_command {
@@ -124,6 +128,27 @@ void redis_decided(struct redis_call *call, struct answer *answer, const struct 
 
 /* The same of a plan that changes something, which others may have come before each time. */
 void redis_planned(struct redis_call *call, struct answer *answer, const struct result *result);
+
+/* --- permit.c --- */
+
+#define REDIS_KEYS_DENIED                                                                          \
+	"NOPERM this user has no permissions to access one of the keys used as arguments"
+#define REDIS_HELLO_DENIED                                                                         \
+	"NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO "  \
+	"<proto> AUTH <user> <pass> option can be used to authenticate the client and select the " \
+	"RESP protocol version at the same time"
+
+/*
+ * Why CALL, whose command there is and has its words, may not be done, as an error of Redis; NULL:
+ * it may.
+ */
+const char *redis_denies(struct redis_call *call);
+
+/*
+ * The token that USER (length 0: nobody in particular) presents as TEXT becomes the connection's.
+ * False: it is none, or another's, and nothing has changed.
+ */
+bool redis_presents(struct redis_call *call, struct words user, struct words text);
 
 /* --- increments.c --- */
 

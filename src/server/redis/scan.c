@@ -1,6 +1,7 @@
 /* SCAN and DBSIZE: which accounts there are. */
 #include <stdio.h>
 
+#include "../../wire/token.h"
 #include "glob.h"
 #include "redis.h"
 
@@ -95,12 +96,16 @@ void redis_scan(struct redis_call *call, struct answer *answer)
 	struct account_view view[REDIS_SCAN_MAX];
 	struct scan scan;
 	size_t found = 0, matched = 0;
+	struct words prefix;
 
 	if (!read_scan(call, answer, &scan))
 		return;
+	/* What the token does not cover is not there. */
+	if (!token_narrows(call->connection->token, glob_prefix(scan.match), &prefix))
+		scan.cursor.done = true;
 	for (int looks = 0; looks < SCAN_LOOKS && found == 0 && !scan.cursor.done; looks++) {
-		if (ledger_list(ledger, glob_prefix(scan.match), &scan.cursor, view,
-		                (size_t)scan.count, &found, &answer->lsn) != OUTCOME_ACCEPTED) {
+		if (ledger_list(ledger, prefix, &scan.cursor, view, (size_t)scan.count, &found,
+		                &answer->lsn) != OUTCOME_ACCEPTED) {
 			answer->poisoned = true;
 			return;
 		}

@@ -4,6 +4,7 @@
  */
 #include <string.h>
 
+#include "../auth.h"
 #include "../hold_id.h"
 #include "../walk.h"
 #include "redis.h"
@@ -100,10 +101,19 @@ static bool read_options(struct redis_call *call, struct answer *answer, unsigne
 }
 
 /* Applies REQUEST.  False: answered with why not. */
-static bool apply(struct redis_call *call, struct answer *answer, const struct request *request,
+static bool apply(struct redis_call *call, struct answer *answer, struct request *request,
                   struct result *result)
 {
 	struct worker *worker = call->connection->worker;
+	const struct token *token = call->connection->token;
+
+	/* Those that follow an option were not known as keys. */
+	if (!auth_covers(token, request)) {
+		answer->refusal = REFUSAL_FORBIDDEN;
+		redis_error(answer, REDIS_KEYS_DENIED);
+		return false;
+	}
+	auth_confine(token, request);
 
 	ledger_apply(worker->server->ledger, request, worker_time_us(worker), result);
 	redis_decided(call, answer, result);

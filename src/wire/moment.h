@@ -1,8 +1,8 @@
 /*
  * Points in time as a client writes them (RFC 3339).
  */
-#ifndef TALLYD_SERVER_MOMENT_H
-#define TALLYD_SERVER_MOMENT_H
+#ifndef TALLYD_WIRE_MOMENT_H
+#define TALLYD_WIRE_MOMENT_H
 
 #include <stdbool.h>
 #include <stddef.h>
