@@ -46,7 +46,7 @@ sub write_tokens {
 
 write_tokens($everyone);
 my $tallyd = Tallyd->start(
-	config => { auth_file => $file, access_log => "$dir/access", diagnostics => 'true' },
+	config => { auth_file => $file, access_log => "$dir/access", diagnostics => 'true', max_holds => 64 },
 	listen => [['127.0.0.1:0', {}], ['127.0.0.1:0', { protocol => 'redis' }], ['unix:%DIR%/open', { allow_anonymous => 'true' }]],
 );
 my $connection = $tallyd->connection;
@@ -169,6 +169,15 @@ sub test_prefix {
 	is(told(as('shop', 'POST', '/holds/o-hold/release', {})), told($none), 'one that is settled, likewise');
 	is(told(as('shop', 'POST', '/holds/o-hold/release', { id => 'o-release' })), told($none), 'even by the id that it was settled with');
 	is(as('other', 'POST', '/holds/o-hold/release', { id => 'o-release' })->{headers}{'idempotent-replayed'}, 'true', 'which tells its owner');
+
+	# What is settled makes room at last: then only the id knows of it.
+	for my $number (1 .. 200) {
+		as('other', 'POST', '/holds', { account => 'other/1', amount => 1, ttl => 600, id => "more-$number" });
+		as('other', 'POST', "/holds/more-$number/release", {});
+	}
+	is(as('other', 'GET', '/holds/o-hold')->{status}, 404, 'one that is forgotten');
+	is(told(as('shop', 'POST', '/holds/o-hold/release', { id => 'o-release' })), told($none), 'is told as little of by its id');
+	is(as('other', 'POST', '/holds/o-hold/release', { id => 'o-release' })->{headers}{'idempotent-replayed'}, 'true', '... but to its owner');
 
 	my $names = sub { my ($answer) = @_; return join ' ', sort map { $_->{account} } @{ $answer->{json}{accounts} || [] } };
 	is($names->(as('shop', 'GET', '/accounts')), "shop/\x{e4}/1", 'a list shows one\'s own');
