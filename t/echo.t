@@ -181,22 +181,31 @@ sub test_back_pressure {
 	return;
 }
 
-# Who sends as fast as it can has only its turns.
+# Who sends as fast as it can has only its turns, also of the only worker there is.
 sub test_fair {
+	my $alone = Tallyd->start(listen => [['127.0.0.1:0', {}], ['127.0.0.1:0', { protocol => 'echo' }]], config => { workers => 1 });
+	my $parent = $$;
 	my @pids = map {
 		my $pid = fork;
 		die "cannot fork: $!" unless defined $pid;
-		if ($pid == 0) { exchange(client(), GIBI << 4, 'z' x PIECE); POSIX::_exit(0) }
+		if ($pid == 0) {
+			my $socket = IO::Socket::IP->new(PeerAddr => $alone->address(1)) or POSIX::_exit(1);
+			$socket->blocking(0);
+			exchange($socket, GIBI << 4, 'z' x PIECE) if getppid == $parent;
+			POSIX::_exit(0);
+		}
 		$pid;
 	} 1 .. 4;
-	my $bytes = metric('tallyd_echo_bytes_total');
-	ok((wait_until { metric('tallyd_echo_bytes_total') > $bytes + (64 << 20) } 30), 'bytes flow');
+	my $flowed = sub { return $alone->request('GET', '/metrics')->{body} =~ /^tallyd_echo_bytes_total (\d+)/m ? $1 : 0 };
+	ok((wait_until { $flowed->() > 64 << 20 } 30), 'bytes flow');
+	my $bytes = $flowed->();
 	my $served = 0;
-	for (1 .. 100) { $served++ if $tallyd->event('fair', 1)->{status} == 200 }
-	is($served, 100, 'events are taken meanwhile');
-	cmp_ok(metric('tallyd_echo_bytes_total'), '>', $bytes + (64 << 20), '... while they flow');
+	for (1 .. 100) { $served++ if $alone->event('fair', 1)->{status} == 200 }
+	is($served, 100, 'events are taken meanwhile, by the same worker');
+	cmp_ok($flowed->(), '>', $bytes, '... while they flow');
 	kill KILL => @pids;
 	waitpid $_, 0 for @pids;
+	is($alone->stop, 0, '... and it stops');
 	return;
 }
 
@@ -281,14 +290,37 @@ sub test_idle {
 	return;
 }
 
+# The protocol of a listener changes with a reload, and the log can be JSON.
+sub test_reload {
+	my $mark = $tallyd->log_mark;
+	my $address = $tallyd->address(2);
+	$tallyd->set_config(idle_timeout => 75, log_format => 'json');
+	$tallyd->set_listen([$tallyd->address(0), {}], [$tallyd->address(1), { protocol => 'echo' }], [$address, { protocol => 'http' }]);
+	$tallyd->hup;
+	ok($tallyd->wait_log(qr/reloaded: /, 20, $mark), 'a reload');
+	is($tallyd->request('GET', '/healthz', undef, undef, listener => 2)->{status}, 200, 'after which a listener of echo speaks HTTP');
+	$mark = $tallyd->log_mark;
+	my ($got, $same) = exchange(client(), 5, 'bytes');
+	ok($got == 5 && $same, '... and the other still echoes');
+	ok($tallyd->wait_log(qr/^\{"time":"[^"]*","level":"info","role":"worker \d+","pid":\d+,"message":"echo: connection from 127\.0\.0\.1 ended after [0-9.]+ s and 5 bytes"\}$/m, 10, $mark), '... into a log of JSON');
+	return;
+}
+
+# All that came before the signal goes back, and then it ends.
 sub test_drain {
-	my ($busy, $idle) = (client(), client());
-	for my $socket ($busy, $idle) { syswrite $socket, 'one'; wait_until { sysread $socket, my $bytes, 3 } }
-	syswrite $busy, 'two';
-	my $bytes = '';
+	my @busy = map { client() } 1 .. 20;
+	my $idle = client();
+	for my $socket (@busy, $idle) { syswrite $socket, 'one'; wait_until { sysread $socket, my $bytes, 3 } }
+	my $much = 'two' x 10_000;
+	syswrite($_, $much) == length $much or die "cannot send: $!" for @busy;
 	$tallyd->term;
-	wait_until { sysread $busy, $bytes, 3, length $bytes; length $bytes == 3 };
-	ok($bytes eq 'two' || ends($busy), 'a drain gives back what has come, or ends before it');
+	my $whole = 0;
+	for my $socket (@busy) {
+		my $bytes = '';
+		wait_until { my $got = sysread $socket, $bytes, PIECE, length $bytes; defined $got ? $got == 0 : !would_block() };
+		$whole++ if $bytes eq $much;
+	}
+	is($whole, @busy, 'a drain gives back what has come');
 	ok(ends($idle), 'idle ones end');
 	is($tallyd->wait_exit, 0, 'it stops in order');
 	return;
@@ -302,5 +334,6 @@ test_fair;
 test_crowd;
 test_deaths;
 test_idle;
+test_reload;
 test_drain;
 done_testing;

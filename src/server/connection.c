@@ -6,6 +6,7 @@
 
 #include "accept.h"
 #include "connection.h"
+#include "drain.h"
 #include "release.h"
 #include "slab.h"
 
@@ -132,7 +133,10 @@ static void be_idle_from_now(struct connection *connection)
 	/* Answers may leave during a pause, whose end is in the same place. */
 	if (connection->paused)
 		return;
-	connection->until = connection->worker->now + connection->worker->settings->idle_timeout;
+	double quiet = connection->worker->settings->idle_timeout;
+	if (connection->leaving)
+		quiet = fmin(quiet, CONNECTION_QUIET);
+	connection->until = connection->worker->now + quiet;
 }
 
 static void note_timeout(struct connection *connection, const char *detail)
@@ -707,6 +711,19 @@ void connection_close(struct connection *connection, bool polite)
 	connection->polite = polite;
 	connection->expect_by = 0;
 	connection->blocked = connection->paused = connection->streaming = false;
+}
+
+void connection_part(struct connection *connection, bool may_end)
+{
+	struct worker *worker = connection->worker;
+	if (worker->phase == PHASE_SERVING || connection->closing)
+		return;
+	connection->leaving =
+	    may_end && worker->phase == PHASE_GENTLE && worker->now < drain_last_moment(worker);
+	if (connection->leaving)
+		be_idle_from_now(connection);
+	else if (may_end || worker->phase > PHASE_GENTLE)
+		connection_close(connection, true);
 }
 
 bool connection_waits_for_room(struct connection *connection)

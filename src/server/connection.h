@@ -27,6 +27,7 @@
 #define CONNECTION_LAST_MAX     2048   /* bytes of connection_last_words */
 #define CONNECTION_LINGER_TIME  2.0    /* seconds to go on reading after the last answer */
 #define CONNECTION_LINGER_BYTES 262144 /* bytes to go on reading after the last answer */
+#define CONNECTION_QUIET        1.0    /* seconds of silence before connection_part ends it */
 #define CONNECTION_FRESH_TIME                                                                      \
 	1.0 /* seconds that a drain leaves a client to send its first request */
 
@@ -73,6 +74,7 @@ struct connection {
 	bool polite : 1;       /* then linger, because the client may still be sending */
 	bool lingering : 1;
 	bool streaming : 1; /* connection_stream */
+	bool leaving : 1;   /* connection_part: ends when it has been quiet for a while */
 
 	_Alignas(8) unsigned char state[CONNECTION_STATE_MAX];
 };
@@ -147,6 +149,14 @@ void connection_last_words(struct connection *connection, const char *bytes, siz
 
 /* Close when all answers have left; POLITE: the client may still be sending. */
 void connection_close(struct connection *connection, bool polite);
+
+/*
+ * For protocols that have no word for the end: all that has come is answered, and MAY_END says
+ * whether the client could be left here.  While the worker serves this is nothing.  In a drain the
+ * connection is closed; but in a gentle one not before it has been quiet for CONNECTION_QUIET, or
+ * is at its last moment: who asks one question after the other would otherwise have asked the next.
+ */
+void connection_part(struct connection *connection, bool may_end);
 
 /*
  * Has anything that was answered not left?  Then nothing more is read, and `arrived` is called when

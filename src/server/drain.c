@@ -39,6 +39,15 @@ static void drain_connections(struct worker *worker)
 		connection_drain(connection);
 }
 
+double drain_last_moment(const struct worker *worker)
+{
+	if (worker->phase == PHASE_SERVING)
+		return INFINITY;
+	if (worker->phase > PHASE_GENTLE)
+		return 0;
+	return worker->drain_by - fmin(1, worker->settings->drain_timeout / 4);
+}
+
 void drain(struct worker *worker, enum phase phase)
 {
 	if (worker_stops(worker))

@@ -14,4 +14,10 @@
  */
 void drain(struct worker *worker, enum phase phase);
 
+/*
+ * When what has no end of its own has to end (monotonic seconds): at once if the daemon stops; if
+ * only its worker does, which another has replaced, not long before it would be cut.
+ */
+double drain_last_moment(const struct worker *worker);
+
 #endif

@@ -67,9 +67,8 @@ static size_t arrived(struct connection *connection, char *bytes, size_t *length
 	}
 	echo_of(connection)->bytes += at;
 	counter_add(counters, COUNTER_ECHO_BYTES, at);
-	/* A drain ends the connection once what it has sent has gone back. */
-	if (at > 0 && at == *length && connection->worker->phase != PHASE_SERVING)
-		connection_close(connection, true);
+	if (at > 0 && at == *length)
+		connection_part(connection, true);
 	return at;
 }
 

@@ -417,13 +417,6 @@ static void wait_for_more(struct connection *connection)
 	                                  connection->worker->settings->header_timeout);
 }
 
-/* A drain ends the connection between two commands, when there is no other yet. */
-static void end_if_draining(struct connection *connection, bool more)
-{
-	if (connection->worker->phase != PHASE_SERVING && !more && !connection->closing)
-		connection_close(connection, true);
-}
-
 /* One command, or what is there of it, at *AT, which then is behind it.  False: no more just now.
  */
 static bool take_one(struct connection *connection, char *bytes, size_t length, size_t *at)
@@ -471,8 +464,8 @@ static size_t arrived(struct connection *connection, char *bytes, size_t *length
 	if (session->rewinds)
 		at = session->rewind;
 	session->pipelined = at < *length;
-	if (!session->rewinds && at > 0)
-		end_if_draining(connection, at < *length);
+	if (!session->rewinds && at > 0 && at == *length)
+		connection_part(connection, !transaction_is_open(session));
 	return at;
 }
 

@@ -6,6 +6,7 @@
 
 #include "../wire/token.h"
 #include "auth.h"
+#include "drain.h"
 #include "group.h"
 #include "note.h"
 
@@ -357,19 +358,6 @@ void stream_break(struct connection *connection, struct stream *stream, const ch
 	connection_last_words(connection, memory, out.length, 0, 0);
 }
 
-/*
- * When an endless stream has to end: at once if the daemon stops; if only its worker does, which
- * another has replaced, not before it would be cut.
- */
-static double last_moment(const struct worker *worker)
-{
-	if (worker->phase == PHASE_SERVING)
-		return INFINITY;
-	if (worker->phase > PHASE_GENTLE)
-		return 0;
-	return worker->drain_by - fmin(1, worker->settings->drain_timeout / 4);
-}
-
 /* Nothing that has arrived is left to be answered: what now? */
 static void conclude(struct pass *pass, enum http_progress progress,
                      const struct http_request *request)
@@ -383,12 +371,12 @@ static void conclude(struct pass *pass, enum http_progress progress,
 		finish(pass, request->reason, request->detail);
 	} else if (pass->connection->ended) {
 		finish(pass, "incomplete_body", "The body ended before its framing said so.");
-	} else if (worker->now >= last_moment(worker)) {
+	} else if (worker->now >= drain_last_moment(worker)) {
 		finish(pass, DRAINING);
 	} else {
 		connection_expect(
 		    pass->connection,
-		    fmin(worker->now + worker->settings->idle_timeout, last_moment(worker)));
+		    fmin(worker->now + worker->settings->idle_timeout, drain_last_moment(worker)));
 	}
 }
 
