@@ -149,9 +149,10 @@ script("$house/var/tallyd.conf", qq(listen "unix:/nowhere" {\n}\nlisten "*:7171"
 my $daemon = contents("$house/build/tallyd");
 script("$house/build/tallyd", <<"SCRIPT");
 echo \$\$ >"$house/var/tallyd.pid"
-for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-	[ ! -e "$top/curl.log" ] || exit 0
+i=0
+while [ ! -s "$top/curl.log" ] && [ \$i -lt 300 ]; do
 	sleep 0.1
+	i=\$((i + 1))
 done
 SCRIPT
 ($status, $out, $err) = bootstrap('run');
