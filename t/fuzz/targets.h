@@ -2,6 +2,7 @@
 FUZZ_TARGET(http)
 FUZZ_TARGET(json)
 FUZZ_TARGET(resp)
+FUZZ_TARGET(proxy)
 FUZZ_TARGET(config)
 FUZZ_TARGET(record)
 FUZZ_TARGET(journal)
