@@ -18,7 +18,7 @@
 #include "table.h"
 
 #define REGION_MAGIC   UINT64_C(0x31646c796c6c6174) /* "tallyld1" */
-#define REGION_VERSION 4
+#define REGION_VERSION 5
 
 #define CACHE_LINE 64
 
@@ -58,6 +58,7 @@ struct operation_area {
 /* One process slot's own lines. */
 struct process {
 	_Alignas(CACHE_LINE) _Atomic uint64_t want; /* LSN whose release is waited for; 0: none */
+	_Atomic uint32_t clients_known; /* entries of its table of clients with connections */
 	struct counters counters;
 	struct operation_area area;
 };
@@ -81,6 +82,7 @@ struct shape {
 	uint64_t hints_at; /* HINT_ARRAYS of them, each hold_slots long */
 	uint64_t seal_at;
 	uint64_t processes_at;
+	uint64_t clients_at; /* of each process slot client_entries of them */
 	uint64_t ring_at;
 	uint64_t size;
 	uint64_t hold_slots;
@@ -91,7 +93,7 @@ struct shape {
 	uint32_t id_locks;
 	uint32_t hold_buckets;
 	uint32_t locks; /* in all */
-	uint32_t zero;
+	uint32_t client_entries;
 };
 
 struct region_header {
@@ -136,6 +138,7 @@ struct region {
 	_Atomic uint32_t *hint[HINT_ARRAYS];
 	struct region_seal *seal;
 	struct process *processes;
+	_Atomic uint64_t *clients;
 	unsigned char *ring;
 	uint64_t size;
 	uint32_t ring_lock; /* the number of the ring's lock: the last */

@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clients.h"
 #include "layout.h"
 #include "lock.h"
 
@@ -19,6 +20,7 @@
 #define ACCOUNTS_LIMIT      UINT64_C(1000000000)
 #define IDS_LIMIT           UINT64_C(1000000000)
 #define HOLDS_LIMIT         UINT64_C(100000000)
+#define ADDRESSES_LIMIT     1000000
 #define RING_LIMIT          (UINT64_C(1) << 32)
 
 static uint64_t square_root(uint64_t value)
@@ -93,7 +95,8 @@ static bool geometry_valid(const struct region_geometry *geometry)
 	return geometry->max_accounts != 0 && geometry->max_accounts <= ACCOUNTS_LIMIT &&
 	       geometry->max_ids >= REGION_IDS_MIN && geometry->max_ids <= IDS_LIMIT &&
 	       geometry->max_holds >= REGION_HOLDS_MIN && geometry->max_holds <= HOLDS_LIMIT &&
-	       ring >= REGION_RING_MIN && ring <= RING_LIMIT && (ring & (ring - 1)) == 0 &&
+	       geometry->max_addresses <= ADDRESSES_LIMIT && ring >= REGION_RING_MIN &&
+	       ring <= RING_LIMIT && (ring & (ring - 1)) == 0 &&
 	       geometry->segment_size >= REGION_RING_MIN && geometry->segment_size % 4096 == 0 &&
 	       geometry->processes != 0 && geometry->processes <= REGION_PROCESSES_MAX;
 }
@@ -119,6 +122,10 @@ static bool shape_region(const struct region_geometry *geometry, struct shape *s
 	shape->hints_at = place(&end, HINT_ARRAYS * shape->hold_slots, sizeof(uint32_t));
 	shape->seal_at = place(&end, 1, sizeof(struct region_seal));
 	shape->processes_at = place(&end, geometry->processes, sizeof(struct process));
+	/* Two thirds full at most: then the way to an entry is five long on average. */
+	shape->client_entries = geometry->max_addresses + geometry->max_addresses / 2;
+	shape->clients_at =
+	    place(&end, (uint64_t)geometry->processes * shape->client_entries, sizeof(uint64_t));
 	shape->ring_at = place(&end, geometry->ring_size, 1);
 	shape->size = end;
 	return true;
@@ -148,6 +155,7 @@ static void view(struct region *region, void *base, uint64_t size)
 		                  i * shape->hold_slots;
 	region->seal = (struct region_seal *)(void *)(region->base + shape->seal_at);
 	region->processes = (struct process *)(void *)(region->base + shape->processes_at);
+	region->clients = (_Atomic uint64_t *)(void *)(region->base + shape->clients_at);
 	region->ring = region->base + shape->ring_at;
 	region->ring_lock = shape->locks - 1;
 }
@@ -434,4 +442,5 @@ void region_reset_slot(struct region *region, uint32_t slot)
 
 	atomic_store(&process->want, 0);
 	counter_bury(&process->counters);
+	clients_bury(region, slot);
 }

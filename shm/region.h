@@ -26,13 +26,14 @@ struct region;
 
 /* What the creator decides. */
 struct region_geometry {
-	uint64_t max_accounts; /* room is made for at least so many; one with a long name
-	                          (TABLE_NAME_INLINE) counts twice */
-	uint64_t max_ids;      /* likewise, ids that are remembered */
-	uint64_t max_holds;    /* likewise, open holds */
-	uint64_t ring_size;    /* bytes, a power of two, at least REGION_RING_MIN */
-	uint64_t segment_size; /* bytes of segments that will be made */
-	uint32_t processes;    /* process slots, at most REGION_PROCESSES_MAX */
+	uint64_t max_accounts;  /* room is made for at least so many; one with a long name
+	                           (TABLE_NAME_INLINE) counts twice */
+	uint64_t max_ids;       /* likewise, ids that are remembered */
+	uint64_t max_holds;     /* likewise, open holds */
+	uint32_t max_addresses; /* clients whose connections each process counts (clients.h) */
+	uint64_t ring_size;     /* bytes, a power of two, at least REGION_RING_MIN */
+	uint64_t segment_size;  /* bytes of segments that will be made */
+	uint32_t processes;     /* process slots, at most REGION_PROCESSES_MAX */
 	uint64_t hash_seed;   /* secret, so that nobody can aim at one stripe; the same in every run
 	                         on one journal, so that the order of a listing is */
 	uint64_t journal_key; /* of the journal, seeds its checksums */
