@@ -63,6 +63,7 @@ void counter_bury(struct counters *set)
 	    COUNTER_CONNECTIONS_WAITING,
 	    COUNTER_CONNECTIONS_WRITING,
 	    COUNTER_CONNECTIONS_CLOSING,
+	    COUNTER_CLIENT_ADDRESSES,
 	};
 
 	for (size_t i = 0; i < sizeof gauges / sizeof *gauges; i++)

@@ -44,6 +44,12 @@ enum counter {
 	COUNTER_CONNECTIONS_WRITING,   /* answers wait for the client to take them */
 	COUNTER_CONNECTIONS_CLOSING,   /* the last answer leaves or has left */
 	COUNTER_ECHO_BYTES,            /* that went back by the echo protocol */
+	COUNTER_CLIENT_ADDRESSES, /* a gauge: clients whose connections are counted (clients.h) */
+	/* Connections that were not served. */
+	COUNTER_REFUSED_NOT_PROXY, /* of somebody who is no proxy, where only proxies may */
+	COUNTER_REFUSED_HEADER,    /* of a proxy, without a PROXY header that can be read */
+	COUNTER_REFUSED_MANY,      /* of a client that has as many as it may */
+	COUNTER_REFUSED_ADDRESSES, /* of one too many to be counted */
 	COUNTER_LAST = 63
 };
 

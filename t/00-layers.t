@@ -21,7 +21,7 @@ my @ROOMS = (
 	{ room => 'src/wire',   knows => [qr{^src/ledger/event\.h$}] },
 	{ room => 'src/server', knows => [
 			qr{^src/ledger/(?:event|facts|history|ledger|tail)\.h$}, qr{^src/wire/}, qr{^src/base/},
-			qr{^shm/counter\.h$},
+			qr{^shm/(?:clients|counter)\.h$},
 		] },
 	{ room => 'src/server/redis', knows => [
 			qr{^src/server/(?:auth|connection|handlers|hold_id|note|walk)\.h$}, qr{^src/ledger/(?:event|facts|ledger)\.h$}, qr{^src/wire/},

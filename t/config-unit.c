@@ -201,6 +201,7 @@ static void same_strings(const struct config *a, const struct config *b)
 	is(a->cors_origin, b->cors_origin, "cors_origin");
 	is(a->listeners[0].address, b->listeners[0].address, "listener's address");
 	is(a->listeners[0].protocol, b->listeners[0].protocol, "listener's protocol");
+	is(a->listeners[0].proxy_from, b->listeners[0].proxy_from, "listener's proxy_from");
 }
 
 #define SAME(member) cmp_ok((intmax_t)a->member, "==", (intmax_t)b->member, #member)
@@ -226,6 +227,8 @@ static void same_numbers(const struct config *a, const struct config *b)
 	SAME(default_floor);
 	SAME(default_ceiling);
 	SAME(max_connections);
+	SAME(max_connections_per_ip);
+	SAME(max_addresses);
 	SAME(buffer_memory);
 	SAME(max_body);
 	SAME(body_rate);
@@ -307,6 +310,9 @@ static void test_defaults(void)
 	ok(config->journal_keep.bytes == 0 && config->journal_keep.us == 0, "all is kept");
 	is(config->cors_origin, "", "cors_origin");
 	cmp_ok(config->max_connections, "==", 4096, "max_connections");
+	cmp_ok(config->max_connections_per_ip, "==", 0, "max_connections_per_ip");
+	cmp_ok(config->max_addresses, "==", 4096, "max_addresses");
+	is(config->listeners[0].proxy_from, "", "proxy_from");
 	cmp_ok(config->buffer_memory, "==", 64 << 20, "buffer_memory");
 	cmp_ok(config->max_body, "==", 1 << 20, "max_body");
 	ok(config->idle_timeout == 75 && config->drain_timeout == 30, "timeouts in seconds");

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../server/networks.h"
 #include "auth_file.h"
 #include "keys.h"
 #include "listen.h"
@@ -89,6 +90,22 @@ static int on_value(cfg_t *cfg, cfg_opt_t *option, const char *value, void *resu
 	return take(cfg->title != NULL, option->name, value, cfg->line);
 }
 
+/* A list that can have none of those who connect would refuse them all. */
+static int check_proxies(const struct config_listener *listener, const char *address, bool local)
+{
+	struct networks proxies;
+
+	/* The key was checked with the same function. */
+	networks_read(listener->proxy_from, &proxies);
+	if (networks_empty(&proxies) || (local ? proxies.local : proxies.count > 0))
+		return 0;
+	complain(load->listen_line[key_find(&listen_keys, "proxy_from")],
+	         "proxy_from: \"%.*s\" has nobody who could connect to \"%.*s\"; allowed: %s",
+	         VALUE_SHOWN, listener->proxy_from, VALUE_SHOWN, address,
+	         local ? "unix" : "addresses and networks");
+	return -1;
+}
+
 /* What TEXT, the value of key NAME, means.  Returns the number of IDS, or -1. */
 static int read_people(const char *name, const char *text, enum people people, uint32_t *ids)
 {
@@ -145,6 +162,8 @@ static int listener_check(struct config_listener *listener, const char *address,
 		         VALUE_SHOWN, address);
 		return -1;
 	}
+	if (check_proxies(listener, address, kind == LISTEN_UNIX) != 0)
+		return -1;
 	return find_served(listener, kind, address);
 }
 

@@ -41,6 +41,7 @@ struct config_listener {
 	struct served served; /* what these two mean */
 	uint32_t backlog;     /* of listen(2) */
 	uint32_t mode;        /* permission bits of a unix socket, else 0660 */
+	char *proxy_from;     /* who begins with a PROXY header (server/networks.h); "": nobody */
 	uint32_t line;        /* of the file; 0: the listener that stands for none given */
 };
 
@@ -72,10 +73,12 @@ struct config {
 	bool auto_create;      /* events make accounts */
 	int64_t default_floor; /* of accounts that events make; FLOOR_NONE, CEILING_NONE: none */
 	int64_t default_ceiling;
-	uint32_t max_connections; /* per worker */
-	uint32_t buffer_memory;   /* bytes per worker, a power of two */
-	uint32_t max_body;        /* bytes */
-	double header_timeout;    /* seconds, as all below */
+	uint32_t max_connections;        /* per worker */
+	uint32_t max_connections_per_ip; /* of a client, over all workers; 0: no limit */
+	uint32_t max_addresses;          /* clients that each worker counts */
+	uint32_t buffer_memory;          /* bytes per worker, a power of two */
+	uint32_t max_body;               /* bytes */
+	double header_timeout;           /* seconds, as all below */
 	double body_timeout;
 	uint32_t body_rate; /* bytes per second; 0: no rule */
 	double idle_timeout;

@@ -30,6 +30,7 @@ static struct region *create(const struct config *config, const struct instance 
 	struct region_geometry geometry = {.max_accounts = config->max_accounts,
 	                                   .max_ids = config->max_ids,
 	                                   .max_holds = config->max_holds,
+	                                   .max_addresses = config->max_addresses,
 	                                   .ring_size = config->ring_size,
 	                                   .segment_size = config->journal_segment,
 	                                   .processes = REGION_PROCESSES_MAX,
@@ -46,7 +47,7 @@ static struct region *create(const struct config *config, const struct instance 
 		snprintf(error, size, "cannot make the shared memory %s of %" PRIu64 " bytes: %s%s",
 		         instance->region, region_size(&geometry), strerror(errno),
 		         errno == ENOSPC ? "; enlarge /dev/shm or lower max_accounts, max_ids, "
-		                           "max_holds and ring_size"
+		                           "max_holds, max_addresses and ring_size"
 		                         : "");
 	else
 		snprintf(region_roster(region)->version, REGION_TEXT_MAX, "%s", PACKAGE_VERSION);

@@ -158,6 +158,7 @@ static void settings_from(struct server_settings *settings, const struct config 
 {
 	*settings = (struct server_settings){
 	    .max_connections = config->max_connections,
+	    .max_connections_per_ip = config->max_connections_per_ip,
 	    .buffer_memory = config->buffer_memory,
 	    .max_body = config->max_body,
 	    .header_timeout = config->header_timeout,
@@ -209,12 +210,15 @@ static int serve(const struct family *family, uint32_t slot, const struct config
 	ledger = ledger_open(family->region, slot, history);
 	if (ledger == NULL)
 		return region_poisoned(family->region) ? 70 : EXIT_FAILURE;
+	/* The set has the listeners in the order of the configuration. */
 	for (size_t i = 0; i < listeners->count; i++)
-		listener[i] = (struct server_listener){.fd = listeners->sockets[i].fd,
-		                                       .protocol = listeners->sockets[i].protocol,
-		                                       .anonymous = listeners->sockets[i].anonymous,
-		                                       .served = &listeners->sockets[i].served,
-		                                       .address = listeners->sockets[i].bound};
+		listener[i] =
+		    (struct server_listener){.fd = listeners->sockets[i].fd,
+		                             .protocol = listeners->sockets[i].protocol,
+		                             .anonymous = listeners->sockets[i].anonymous,
+		                             .served = &listeners->sockets[i].served,
+		                             .address = listeners->sockets[i].bound,
+		                             .proxy_from = config->listeners[i].proxy_from};
 	settings_from(&settings, config, family, trial);
 	for (uint32_t i = 0; i < REGION_PROCESSES_MAX; i++)
 		sets[i] = counter_set(family->region, i);
@@ -224,6 +228,7 @@ static int serve(const struct family *family, uint32_t slot, const struct config
 	                              .ledger = ledger,
 	                              .history = history,
 	                              .counters = counter_set(family->region, slot),
+	                              .clients = family->region,
 	                              .peers = peers,
 	                              .peer_count = find_peers(family->region, slot, peers),
 	                              .sets = sets,

@@ -5,6 +5,7 @@
 
 #include "../ledger/event.h"
 #include "../server/cors.h"
+#include "../server/networks.h"
 #include "../server/served.h"
 #include "config.h"
 #include "value.h"
@@ -39,6 +40,9 @@ static const char *const protocol_words[] = {"http", "redis", "echo", NULL};
 	"\"\" for none, \"*\" for any, or at most 16 origins as \"https://example.org\" with "     \
 	"spaces "                                                                                  \
 	"between them"
+#define NETWORKS_ALLOWED                                                                           \
+	"\"\" for none, or at most 32 addresses and networks as \"127.0.0.1 10.0.0.0/8 ::1\" "     \
+	"with one space between them, unix for Unix sockets"
 #define TIMEOUT(member, text)                                                                      \
 	{                                                                                          \
 		OF(member), .kind = KIND_SECONDS, RANGE(100 * MS, 24 * H), .fallback = (text),     \
@@ -93,6 +97,10 @@ static const struct key config_table[] = {
     {OF(default_ceiling), .kind = KIND_CEILING, .fallback = "none", .allowed = AMOUNT_ALLOWED},
     {OF(max_connections), .kind = KIND_COUNT, RANGE(1, 1000000), .fallback = "4096",
      .allowed = "1 to 1000000"},
+    {OF(max_connections_per_ip), .kind = KIND_COUNT, RANGE(0, 1000000), .fallback = "0",
+     .allowed = "0 (no limit) to 1000000"},
+    {OF(max_addresses), .kind = KIND_COUNT, .restart_only = true, RANGE(16, 1000000),
+     .fallback = "4096", .allowed = "16 to 1000000"},
     {OF(buffer_memory), .kind = KIND_SIZE_POWER, RANGE(1 * MIB, 2 * GIB), .fallback = "64M",
      .allowed = "a power of two from 1M to 2G"},
     {OF(max_body), .kind = KIND_SIZE, RANGE(1 * KIB, 16 * MIB), .fallback = "1M",
@@ -124,6 +132,7 @@ static const struct key listen_table[] = {
      .allowed = "octal 0 to 0777"},
     {OF_LISTEN(allow_users), .kind = KIND_PEOPLE, .fallback = "", .allowed = PEOPLE_ALLOWED},
     {OF_LISTEN(allow_groups), .kind = KIND_PEOPLE, .fallback = "", .allowed = PEOPLE_ALLOWED},
+    {OF_LISTEN(proxy_from), .kind = KIND_NETWORKS, .fallback = "", .allowed = NETWORKS_ALLOWED},
 };
 
 #define COUNT_OF(table) (sizeof(table) / sizeof((table)[0]))
@@ -252,6 +261,14 @@ static const char *set_origins(void *place, const char *text)
 	return wrong ? wrong : store_text(place, text);
 }
 
+static const char *set_networks(void *place, const char *text)
+{
+	struct networks networks;
+	const char *wrong = networks_read(text, &networks);
+
+	return wrong ? wrong : store_text(place, text);
+}
+
 static const char *set_choice(const struct key *key, void *place, const char *text)
 {
 	for (uint32_t i = 0; key->choices[i]; i++) {
@@ -288,6 +305,7 @@ _Static_assert(sizeof(enum log_level) == sizeof(uint32_t), "set_choice stores en
 _Static_assert(sizeof(enum log_format) == sizeof(uint32_t), "likewise");
 _Static_assert(CORS_ORIGINS_MAX == 16, "ORIGINS_ALLOWED names it");
 _Static_assert(SERVED_MAX == 16, "PEOPLE_ALLOWED names it");
+_Static_assert(NETWORKS_MAX == 32, "NETWORKS_ALLOWED names it");
 _Static_assert(CONFIG_PATH_MAX == 1024, "PATH_ALLOWED names it");
 _Static_assert(CONFIG_WORKERS_MAX == 64, "the text of workers names it");
 
@@ -324,6 +342,8 @@ const char *key_set(const struct key *key, void *object, const char *text)
 		return set_origins(place, text);
 	case KIND_PEOPLE:
 		return strlen(text) > CONFIG_PATH_MAX ? "is too long" : store_text(place, text);
+	case KIND_NETWORKS:
+		return set_networks(place, text);
 	}
 	return "has no kind";
 }

@@ -29,6 +29,7 @@ enum key_kind {
 	KIND_LOG,        /* "stderr", "syslog" or absolute */
 	KIND_ORIGINS,    /* what cors_read takes */
 	KIND_PEOPLE,     /* what people_read takes; its meaning is found with the whole section */
+	KIND_NETWORKS,   /* what networks_read takes */
 };
 
 /* One key of the file: where its value goes, what it may be, what it is if not given. */

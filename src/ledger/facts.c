@@ -45,6 +45,7 @@ static void read_tables(struct region *region, uint64_t now_us, struct facts *fa
 	facts->id_window_us = load(&region_settings(region)->id_window_us);
 	facts->ids_kept_us = ledger_ids_kept(region, now_us);
 	facts->ids_forgotten = load(&marks->ids_forgotten);
+	facts->max_addresses = geometry->max_addresses;
 }
 
 static void read_life(struct region *region, struct facts *facts)

@@ -37,6 +37,7 @@ struct facts {
 	uint64_t id_window_us;  /* wanted */
 	uint64_t ids_kept_us;   /* really */
 	uint64_t ids_forgotten; /* that were younger than id_window */
+	uint32_t max_addresses; /* clients whose connections each worker counts */
 
 	/* the daemon's life */
 	uint64_t started_us; /* since 1970 */

@@ -11,6 +11,8 @@
 #include "../base/log.h"
 #include "accept.h"
 #include "connection.h"
+#include "door.h"
+#include "note.h"
 #include "served.h"
 #include "share.h"
 #include "slab.h"
@@ -18,10 +20,7 @@
 struct listening {
 	ev_io io;
 	struct acceptor *acceptor;
-	const struct protocol *protocol;
-	const struct served *served; /* NULL: everybody */
-	bool guarded;
-	bool tcp;
+	struct door door;
 };
 
 struct acceptor {
@@ -106,7 +105,7 @@ static enum taken accept_failed(struct acceptor *acceptor)
 }
 
 /* Who has connected is not served here, and is told nothing. */
-static void turn_away(struct worker *worker, int fd)
+static void turn_away_user(struct worker *worker, int fd)
 {
 	struct ucred peer = {0};
 	char detail[64];
@@ -116,7 +115,14 @@ static void turn_away(struct worker *worker, int fd)
 	         (uintmax_t)peer.gid);
 	counter_add(worker->server->counters, COUNTER_CONNECTIONS_STRANGE, 1);
 	refusal_note(&worker->refusals, REFUSAL_STRANGER, worker->now, detail);
-	close(fd);
+}
+
+/* Somebody who is no proxy has come where only proxies may. */
+static void turn_away(struct worker *worker, const struct peer *peer)
+{
+	char name[NOTE_PEER_MAX];
+	counter_add(worker->server->counters, COUNTER_REFUSED_NOT_PROXY, 1);
+	refusal_note(&worker->refusals, REFUSAL_NOT_PROXY, worker->now, note_peer(peer, name));
 }
 
 static enum taken take_one(struct listening *listening)
@@ -126,20 +132,23 @@ static enum taken take_one(struct listening *listening)
 		pause_all(listening->acceptor, "max_connections are open", false);
 		return TAKEN_STOP;
 	}
-	struct sockaddr_storage peer = {.ss_family = AF_UNSPEC};
-	socklen_t length = sizeof(peer);
-	int fd = accept4(listening->io.fd, (struct sockaddr *)&peer, &length,
+	struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
+	socklen_t length = sizeof(address);
+	int fd = accept4(listening->io.fd, (struct sockaddr *)&address, &length,
 	                 SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd < 0)
 		return accept_failed(listening->acceptor);
-	if (listening->served && !served_admits(listening->served, fd)) {
-		turn_away(worker, fd);
-		return TAKEN_ONE;
-	}
-	if (listening->tcp)
+	const struct door *door = &listening->door;
+	const struct peer peer = peer_of((struct sockaddr *)&address);
+	const struct protocol *first = door_protocol(door, &peer);
+	bool welcome = !door->served || served_admits(door->served, fd);
+	if (!welcome)
+		turn_away_user(worker, fd);
+	else if (!first)
+		turn_away(worker, &peer);
+	if (door->tcp)
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
-	if (!connection_open(worker, fd, listening->protocol, listening->guarded,
-	                     (struct sockaddr *)&peer))
+	if (!welcome || !first || !connection_open(worker, fd, door, first, &peer))
 		close(fd);
 	return TAKEN_ONE;
 }
@@ -194,23 +203,8 @@ static void on_acceptable(struct ev_loop *loop, ev_io *io, int events)
 /* ASKS: there are tokens to be shown. */
 static bool prepare(struct listening *listening, const struct server_listener *source, bool asks)
 {
-	int domain = 0;
-	listening->protocol = protocol_find(source->protocol);
-	if (!listening->protocol) {
-		log_error(
-		    "listener %s: there is no protocol \"%s\"; use \"http\", \"redis\" or \"echo\"",
-		    source->address, source->protocol);
+	if (!door_prepare(&listening->door, source, asks))
 		return false;
-	}
-	if (getsockopt(source->fd, SOL_SOCKET, SO_DOMAIN, &domain, &(socklen_t){sizeof(domain)}) <
-	    0) {
-		log_error("listener %s: %m; the daemon must hand over a listening socket",
-		          source->address);
-		return false;
-	}
-	listening->guarded = asks && !source->anonymous;
-	listening->served = source->served;
-	listening->tcp = domain == AF_INET || domain == AF_INET6;
 	ev_io_init(&listening->io, on_acceptable, source->fd, EV_READ);
 	listening->io.data = listening;
 	return true;

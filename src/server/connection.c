@@ -1,11 +1,12 @@
 #include <errno.h>
 #include <math.h>
-#include <netinet/in.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "accept.h"
+#include "admission.h"
 #include "connection.h"
+#include "door.h"
 #include "drain.h"
 #include "release.h"
 #include "slab.h"
@@ -146,6 +147,13 @@ static void note_timeout(struct connection *connection, const char *detail)
 	refusal_note(&worker->refusals, REFUSAL_TIMED_OUT, worker->now, detail);
 }
 
+/* Should something have come?  A drain ends who has sent nothing without a word. */
+static bool is_late(const struct connection *connection)
+{
+	return connection->expect_by > 0 ||
+	       (connection->awaited && connection->worker->phase < PHASE_DRAINING);
+}
+
 static void expire(struct connection *connection)
 {
 	double now = connection->worker->now + TIMER_SLACK;
@@ -157,8 +165,9 @@ static void expire(struct connection *connection)
 	} else if (connection->stalled && connection->progress_by <= now) {
 		note_timeout(connection, "a client took none of its answers");
 		connection_cut(connection);
-	} else if (!connection->lingering && connection->expect_by > 0) {
+	} else if (!connection->lingering && is_late(connection)) {
 		note_timeout(connection, "a request was not complete in time");
+		connection->awaited = false;
 		connection->expect_by = 0;
 		connection->protocol->timed_out(connection);
 		connection_settle(connection);
@@ -248,6 +257,7 @@ static bool has_received(struct connection *connection, ssize_t got)
 	if (got < 0)
 		return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
 	if (got > 0) {
+		connection->awaited = false;
 		be_idle_from_now(connection);
 		return true;
 	}
@@ -493,8 +503,9 @@ static void linger(struct connection *connection)
 void connection_cut(struct connection *connection)
 {
 	struct worker *worker = connection->worker;
-	if (connection->protocol->closed)
+	if (connection->opened && connection->protocol->closed)
 		connection->protocol->closed(connection);
+	admission_leave(connection);
 	ev_io_stop(worker->loop, &connection->io);
 	ev_timer_stop(worker->loop, &connection->timer);
 	again_remove(connection);
@@ -565,39 +576,66 @@ void connection_drain(struct connection *connection)
 
 /* --- the beginning --- */
 
-static struct peer peer_of(const struct sockaddr *address)
+/*
+ * What the client has sent already would make a reset of the close, which could take its answer
+ * from it.  But it is not waited for: who may not have another connection shall not keep this one.
+ */
+static void turn_away(struct connection *connection, const char *reason)
 {
-	struct peer peer = {.family = (uint8_t)address->sa_family};
-	if (address->sa_family == AF_INET) {
-		const struct sockaddr_in *in = (const struct sockaddr_in *)address;
-		memcpy(peer.address, &in->sin_addr, sizeof(in->sin_addr));
-	} else if (address->sa_family == AF_INET6) {
-		const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)address;
-		memcpy(peer.address, &in6->sin6_addr, sizeof(in6->sin6_addr));
-	}
-	return peer;
+	ssize_t ignored = recv(connection->io.fd, connection->worker->scratch, WORKER_READ_MAX, 0);
+	(void)ignored;
+	if (connection->protocol->refused)
+		connection->protocol->refused(connection, reason);
+	connection_close(connection, false);
 }
 
-bool connection_open(struct worker *worker, int fd, const struct protocol *protocol, bool guarded,
-                     const struct sockaddr *peer)
+void connection_enter(struct connection *connection)
+{
+	const char *reason = admission_enter(connection);
+
+	connection->protocol = connection->door->protocol;
+	memset(connection->state, 0, sizeof(connection->state));
+	connection->opened = reason == NULL;
+	if (reason)
+		turn_away(connection, reason);
+	else
+		connection->protocol->opened(connection);
+}
+
+/* Its peer has something to say before it is known who the client is. */
+static void begin_with(struct connection *connection, const struct protocol *first)
+{
+	connection->protocol = first;
+	connection->opened = true;
+	first->opened(connection);
+}
+
+bool connection_open(struct worker *worker, int fd, const struct door *door,
+                     const struct protocol *first, const struct peer *peer)
 {
 	struct connection *connection = slab_take(worker->slab);
 	if (!connection)
 		return false;
 	connection->worker = worker;
-	connection->protocol = protocol;
-	connection->guarded = guarded;
-	connection->peer = peer_of(peer);
+	connection->door = door;
+	connection->guarded = door->guarded;
+	connection->peer = *peer;
 	ev_io_init(&connection->io, on_io, fd, EV_READ);
 	ev_init(&connection->timer, on_timer);
 	connection->io.data = connection->timer.data = connection;
 	ev_io_start(worker->loop, &connection->io);
 	be_idle_from_now(connection);
-	arm_timer(connection);
 	count_as(connection, COUNTER_CONNECTIONS_IDLE);
 	counter_add(worker->server->counters, COUNTER_CONNECTIONS_ACCEPTED, 1);
 	counter_store(worker->server->counters, COUNTER_CONNECTIONS_OPEN, slab_used(worker->slab));
-	protocol->opened(connection);
+	if (first == door->protocol)
+		connection_enter(connection);
+	else
+		begin_with(connection, first);
+	if (connection->closing)
+		connection_settle(connection);
+	else
+		arm_timer(connection);
 	return true;
 }
 
@@ -625,6 +663,12 @@ bool connection_may_go_on(struct connection *connection)
 void connection_expect_nothing(struct connection *connection)
 {
 	connection->expect_by = 0;
+}
+
+void connection_await(struct connection *connection, double by)
+{
+	connection->awaited = true;
+	connection->until = by;
 }
 
 void connection_expect(struct connection *connection, double by)

@@ -13,9 +13,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/socket.h>
 
 #include "../wire/text.h"
+#include "peer.h"
 #include "protocol.h"
 #include "queue.h"
 #include "worker.h"
@@ -32,15 +32,12 @@
 	1.0 /* seconds that a drain leaves a client to send its first request */
 
 struct token; /* ../wire/token.h */
-
-struct peer {
-	uint8_t address[16]; /* IPv6, or IPv4 in the first four */
-	uint8_t family;      /* AF_INET, AF_INET6; anything else has no address */
-};
+struct door;
 
 struct connection {
 	struct worker *worker;
-	const struct protocol *protocol;
+	const struct protocol *protocol; /* of now: a proxy's header comes before the door's */
+	const struct door *door;         /* of its listener */
 	ev_io io;
 	ev_timer timer;   /* fires no later than the next deadline, mostly much earlier */
 	double timer_due; /* when it does */
@@ -62,6 +59,10 @@ struct connection {
 	const struct token *token; /* who speaks; NULL: nobody has said, or nobody is asked */
 	struct peer peer;
 	uint8_t state_counted; /* an enum counter: as what it is counted, 0: not at all */
+	bool opened : 1;       /* protocol->opened was called, `closed` is due */
+	bool awaited : 1;      /* its first byte must come before `until` */
+	bool counted : 1;      /* among its client's (admission.h) */
+	bool exempt : 1;       /* from that: its proxy speaks for itself */
 	bool guarded : 1;      /* who speaks must say who he is */
 	bool used : 1;         /* has been answered once */
 	bool held : 1;         /* is in worker->held */
@@ -84,11 +85,12 @@ _Static_assert(sizeof(struct connection) <= CONNECTION_SIZE_MAX, "the price of a
 /* --- for listeners and the worker's loop --- */
 
 /*
- * Takes over FD, a connected non-blocking socket, in a free place of worker->slab.  GUARDED: who
- * speaks must show a token.  Returns false if there is no place; FD is then still the caller's.
+ * Takes over FD, a connected non-blocking socket of PEER that speaks FIRST (door_protocol of DOOR,
+ * which must live as long), in a free place of worker->slab.  Returns false if there is none; FD is
+ * then still the caller's.  What may not be served is refused and closed before it returns.
  */
-bool connection_open(struct worker *worker, int fd, const struct protocol *protocol, bool guarded,
-                     const struct sockaddr *peer);
+bool connection_open(struct worker *worker, int fd, const struct door *door,
+                     const struct protocol *first, const struct peer *peer);
 
 /* Tries to send what may leave, serves what may be served, closes what is to be closed. */
 void connection_settle(struct connection *connection);
@@ -114,11 +116,23 @@ void connection_stream(struct connection *connection, bool on);
 /* May another request be served now?  If not, `arrived` is called again in time. */
 bool connection_may_go_on(struct connection *connection);
 
+/*
+ * connection->peer is the client: the door's protocol is spoken from now on, or the client refused
+ * and the connection closing.
+ */
+void connection_enter(struct connection *connection);
+
 /* Nothing is expected from the client but its next request. */
 void connection_expect_nothing(struct connection *connection);
 
 /* More of a request must arrive before DEADLINE (worker->now + seconds). */
 void connection_expect(struct connection *connection, double deadline);
+
+/*
+ * The first byte must arrive before DEADLINE; until then the connection counts as idle, as for a
+ * drain.  To be called in `opened`.
+ */
+void connection_await(struct connection *connection, double deadline);
 
 enum connection_room {
 	CONNECTION_ROOM,         /* *OUT is ready */

@@ -191,6 +191,21 @@ static void timed_out(struct connection *connection)
 	                         .class = REFUSAL_NONE});
 }
 
+static void refused(struct connection *connection, const char *word)
+{
+	const struct reason *reason = reason_find(word);
+
+	opened(connection);
+	state_of(connection)->began = connection->worker->now;
+	/* Why has been noted already. */
+	refuse(connection, "", 0,
+	       &(struct refused){.status = reason->status,
+	                         .reason = reason->word,
+	                         .detail = reason->detail,
+	                         .class = REFUSAL_NONE,
+	                         .retry_after = 1});
+}
+
 /* --- the way of one request --- */
 
 static enum step wait_for_head(struct connection *connection)
@@ -578,5 +593,6 @@ const struct protocol http_protocol = {
     .arrived = arrived,
     .timed_out = timed_out,
     .exhausted = exhausted,
+    .refused = refused,
     .closed = closed,
 };

@@ -17,6 +17,7 @@
 #define BUCKETS_MAX 48
 
 _Static_assert(COUNTER_CONNECTIONS_CLOSING - COUNTER_CONNECTIONS_IDLE == 6, "seven states");
+_Static_assert(COUNTER_REFUSED_ADDRESSES - COUNTER_REFUSED_NOT_PROXY == 3, "four reasons");
 _Static_assert(ENDPOINTS <= COUNTER_ENDPOINTS, "each endpoint has its row");
 
 struct page {
@@ -245,6 +246,18 @@ static void write_singles(struct page *page)
 		        counter_load(&page->total, singles[i].counter));
 }
 
+static void write_refused(struct page *page)
+{
+	static const char name[] = "tallyd_connections_refused_total";
+	static const char *const reasons[] = {"not_a_proxy", "no_proxy_header",
+	                                      "too_many_connections", "addresses_full"};
+
+	family(page, name, "counter", "Connections that were not served, by reason.");
+	for (unsigned i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++)
+		labelled(page, name, "reason", reasons[i],
+		         counter_load(&page->total, COUNTER_REFUSED_NOT_PROXY + i));
+}
+
 static void write_waiting(struct page *page)
 {
 	const struct counters *total = &page->total;
@@ -301,6 +314,11 @@ static void write_workers(struct page *page)
 	write_connections(page);
 	family(page, "tallyd_worker_pid", "gauge", "Process of the worker in a slot.");
 	write_of_slots(page, "tallyd_worker_pid", COUNTER_PID);
+	family(page, "tallyd_worker_addresses", "gauge",
+	       "Different addresses that a worker's connections come from.");
+	write_of_slots(page, "tallyd_worker_addresses", COUNTER_CLIENT_ADDRESSES);
+	gauge(page, "tallyd_worker_addresses_limit", "The setting max_addresses.",
+	      page->metrics->facts->max_addresses);
 	family(page, "tallyd_worker_accepting", "gauge", "1 while a worker takes connections.");
 	write_of_slots(page, "tallyd_worker_accepting", COUNTER_ACCEPTING);
 	family(page, "tallyd_worker_requests_total", "counter",
@@ -437,6 +455,7 @@ void metrics_write(struct text *out, const struct metrics *metrics)
 	write_histograms(&page);
 	write_waiting(&page);
 	write_singles(&page);
+	write_refused(&page);
 	write_ring(&page);
 	write_tables(&page);
 	write_journal(&page);

@@ -29,6 +29,12 @@ struct protocol {
 	/* There is no memory to keep what has arrived of a request: say so and close. */
 	void (*exhausted)(struct connection *connection);
 
+	/*
+	 * Called instead of `opened`: the client is not to be served for REASON (wire/reason.h).
+	 * Says so, if the protocol can; the connection then closes at once.  NULL: nothing is said.
+	 */
+	void (*refused)(struct connection *connection, const char *reason);
+
 	/* The connection is about to be gone: give back what its state owns.  NULL: nothing. */
 	void (*closed)(struct connection *connection);
 };

@@ -211,6 +211,14 @@ static void timed_out(struct connection *connection)
 	refuse(connection, "Protocol error: the command came too slowly", REFUSAL_NONE);
 }
 
+/* In Redis' own words: clients know them, and why has been noted already. */
+static void refused(struct connection *connection, const char *reason)
+{
+	(void)reason;
+	session_of(connection)->began = connection->worker->now;
+	refuse(connection, "max number of clients reached", REFUSAL_NONE);
+}
+
 static void answer_unknown(struct redis_call *call, struct answer *answer)
 {
 	char message[REDIS_ERROR_MAX];
@@ -483,5 +491,6 @@ const struct protocol redis_protocol = {
     .arrived = arrived,
     .timed_out = timed_out,
     .exhausted = exhausted,
+    .refused = refused,
     .closed = closed,
 };

@@ -37,6 +37,14 @@ static const struct class classes[REFUSAL_CLASSES] = {
                           "see allow_users and allow_groups of the listener"},
     [REFUSAL_PAUSED] = {LOG_LEVEL_WARNING, "not accepting connections",
                         "raise max_connections or the limit of open files"},
+    [REFUSAL_NOT_PROXY] = {LOG_LEVEL_WARNING, "connections past the proxy",
+                           "only the addresses of proxy_from may connect to this listener"},
+    [REFUSAL_HEADER] = {LOG_LEVEL_WARNING, "connections without a PROXY header",
+                        "let the proxy send one, or take its address out of proxy_from"},
+    [REFUSAL_MANY] = {LOG_LEVEL_INFO, "clients with too many connections",
+                      "see max_connections_per_ip"},
+    [REFUSAL_ADDRESSES] = {LOG_LEVEL_ERROR, "too many clients at a time to count each",
+                           "raise max_addresses and restart"},
 };
 
 void refusal_note(struct refusals *refusals, enum refusal class, double now, const char *detail)

@@ -24,6 +24,10 @@ enum refusal {
 	REFUSAL_FORBIDDEN,    /* a token that does not permit it */
 	REFUSAL_STRANGER,     /* on a Unix socket, who is not named */
 	REFUSAL_PAUSED,       /* listeners, at a limit or out of descriptors */
+	REFUSAL_NOT_PROXY,    /* who connects where only proxies may */
+	REFUSAL_HEADER,       /* a proxy that does not begin as one */
+	REFUSAL_MANY,         /* a client with as many connections as it may have */
+	REFUSAL_ADDRESSES,    /* no place to count another client */
 	REFUSAL_CLASSES,
 };
 

@@ -16,6 +16,7 @@ struct journal_reader; /* src/ledger/history.h */
 struct tokens;         /* src/wire/token.h */
 struct served;         /* served.h */
 struct counters;       /* shm/counter.h: this process's set */
+struct region;
 
 /* One bound, listening, non-blocking socket, inherited and shared with all workers. */
 struct server_listener {
@@ -24,12 +25,15 @@ struct server_listener {
 	const char *address;         /* for the log */
 	bool anonymous;              /* nobody is asked for a token, though there are some */
 	const struct served *served; /* of a Unix socket; NULL: everybody */
+	const char
+	    *proxy_from; /* who begins with a PROXY header (networks.h); NULL or "": nobody */
 };
 
 struct server_settings {
-	uint32_t max_connections; /* per worker; the listeners pause there */
-	uint32_t buffer_memory;   /* bytes of connection buffers per worker, a power of two */
-	uint32_t max_body;        /* bytes */
+	uint32_t max_connections;        /* per worker; the listeners pause there */
+	uint32_t max_connections_per_ip; /* of a client, over all workers; 0: no limit */
+	uint32_t buffer_memory; /* bytes of connection buffers per worker, a power of two */
+	uint32_t max_body;      /* bytes */
 	double header_timeout; /* seconds from the first byte of a request to its last field line */
 	double body_timeout;   /* seconds a body may take besides its bytes at body_rate */
 	uint32_t body_rate;    /* bytes per second that a body must keep up, 0: no rule */
@@ -55,6 +59,8 @@ struct server {
 	struct ledger *ledger;
 	struct journal_reader *history; /* NULL: statements cannot be had */
 	struct counters *counters;
+	struct region
+	    *clients; /* whose tables count each client's (shm/clients.h); NULL: none do */
 	const struct counters *const *peers; /* the sets of all other slots, peer_count of them */
 	size_t peer_count;
 	const struct counters *const *sets; /* the sets of all slots, by slot, set_count of them */

@@ -92,6 +92,12 @@ static int write_url(const char *address, char *url, size_t size)
 	return snprintf(url, size, "http://%s%s", host, rest);
 }
 
+/* HTTP, and not only to proxies? */
+static bool serves(const struct config_listener *listener)
+{
+	return strcmp(listener->protocol, "http") == 0 && listener->proxy_from[0] == '\0';
+}
+
 int configuration_url(const char *file, char *url, size_t size, char *error)
 {
 	struct config *config = file != NULL ? load(file, error) : config_default();
@@ -100,14 +106,15 @@ int configuration_url(const char *file, char *url, size_t size, char *error)
 	if (config == NULL)
 		return -1;
 	for (size_t i = 0; i < config->listener_count && length < 0; i++)
-		if (strcmp(config->listeners[i].protocol, "http") == 0)
+		if (serves(&config->listeners[i]))
 			length = write_url(config->listeners[i].address, url, size);
 	config_free(config);
 	if (length >= 0 && (size_t)length < size)
 		return 0;
 	if (length >= 0)
 		return too_long(file != NULL ? file : "built in", "listen", error);
-	snprintf(error, CONFIGURATION_ERROR_SIZE, "%.512s: no listener speaks HTTP", file);
+	snprintf(error, CONFIGURATION_ERROR_SIZE,
+	         "%.512s: no listener speaks HTTP with others than proxies", file);
 	errno = 0;
 	return -1;
 }

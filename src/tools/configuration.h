@@ -18,8 +18,8 @@
 int configuration_data(const char *file, char *data, size_t size, char *error);
 
 /*
- * The URL of the first HTTP listener of the configuration FILE (NULL: of an empty one) into URL
- * (SIZE bytes), as a client on this machine writes it.  Likewise.
+ * The URL of the first HTTP listener of the configuration FILE (NULL: of an empty one) that is not
+ * for proxies only into URL (SIZE bytes), as a client on this machine writes it.  Likewise.
  */
 int configuration_url(const char *file, char *url, size_t size, char *error);
 

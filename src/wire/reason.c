@@ -117,10 +117,13 @@ static const struct reason reasons[] = {
     /* not applied; trying again may help */
     {"no_randomness", 500, "No id could be made for the hold; it was not placed."},
     {"read_failed", 500, "The journal could not be read; nothing was applied."},
+    {"addresses_full", 503,
+     "There are too many clients at a time to count each one's connections."},
     {"busy", 503, "Too much is being sent at once; nothing was applied."},
     {"draining", 503, "The daemon is stopping."},
     {"journal_failed", 503, "The journal's disk has failed; the event was not applied."},
     {"queue_full", 503, "Too many events wait for the disk; the event was not applied."},
+    {"too_many_connections", 503, "This address has as many connections as one may have."},
     {"disk_full", 507, "The journal's disk is full; the event was not applied."},
     {"holds_full", 507, "There is no room for another open hold; it was not placed."},
     {"table_full", 507, "There is no room for another account; the event was not applied."},
