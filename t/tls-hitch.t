@@ -18,7 +18,7 @@ test_recipe('hitch.conf', sub {
 			'"*"'                   => '"127.0.0.1"',
 			'"443"'                 => qq("$port"),
 			'/etc/hitch/tallyd.pem' => "$dir/pem",
-			'"[127.0.0.1]:7071"'    => qq("[127.0.0.1]:$backend"),
+			'"[127.0.0.1]:7071"'    => $backend =~ m{^/} ? qq("$backend") : qq("[127.0.0.1]:$backend"),
 			# Who is not root stays who he is.
 			$> == 0 ? () : (qq(user = "_hitch"\n) => '', qq(group = "_hitch"\n) => ''),
 		};

@@ -33,6 +33,6 @@ test_recipe('nginx.conf', sub {
 			'listen [::]:443 ssl;'  => '',
 			'/etc/nginx/tallyd.crt' => "$dir/certificate",
 			'/etc/nginx/tallyd.key' => "$dir/key",
-			'pass 127.0.0.1:7071;'  => "pass 127.0.0.1:$backend;",
+			'pass 127.0.0.1:7071;'  => $backend =~ m{^/} ? "pass unix:$backend;" : "pass 127.0.0.1:$backend;",
 		};
 	}, sub { my ($file, $dir) = @_; return ($nginx, '-e', "$dir/error.log", '-c', write_main($file, $dir)) });

@@ -102,9 +102,11 @@ my @post = ('-d', '{"account":"alice","amount":1}', '-H', 'Content-Type: applica
 # ---- the test
 
 sub start_tallyd {
-	$tallyd = Tallyd->start(listen => [['unix:%DIR%/socket', { protocol => 'http' }], ['127.0.0.1:0', { protocol => 'http', proxy_from => '127.0.0.1' }]],
+	$tallyd = Tallyd->start(listen => [['unix:%DIR%/socket', { protocol => 'http' }], ['127.0.0.1:0', { protocol => 'http', proxy_from => '127.0.0.1' }],
+			['unix:%DIR%/proxy.sock', { protocol => 'http', proxy_from => 'unix', mode => '0666' }]],
 		config => { workers => 2, max_connections_per_ip => 100 });
 	$dir = $tallyd->dir;
+	chmod 0711, $dir; # who was root is somebody else then
 	$tallyd->stop;
 	$tallyd->set_config(access_log => "$dir/access");
 	$tallyd->start_again;
@@ -206,6 +208,39 @@ sub test_drain {
 	return;
 }
 
+# Begins the program with the sample changed, in front of the listener TO, a port or a path.
+sub begin_front {
+	my ($sample, $changes, $command, $to) = @_;
+	$port = free_port();
+	my $text = slurp(source_dir() . "/etc/$sample");
+	my %change = %{ $changes->($dir, $port, $to) };
+	for my $from (sort { length $b <=> length $a } keys %change) {
+		croak "etc/$sample has no \"$from\"" unless $text =~ s/\Q$from\E/$change{$from}/g;
+	}
+	write_file("$dir/$sample", $text);
+	my $pid = run("$dir/front", $command->("$dir/$sample", $dir));
+	my $serves = wait_until { (ask('127.0.0.3', '/healthz'))[0] == 200 } 20;
+	ok($serves, 'it serves, and its certificate is taken')
+		or BAIL_OUT(join "\n", map { -e "$dir/$_" ? slurp("$dir/$_") : () } qw(front front.err error.log));
+	return $pid;
+}
+
+sub end_front {
+	my ($pid) = @_;
+	kill 'TERM', $pid;
+	ok(defined ended($pid), 'it ends');
+	return;
+}
+
+# By a Unix socket, as the manual advises where others have accounts on the machine.
+sub test_unix {
+	my $pid = begin_front(@_, "$dir/proxy.sock");
+	is((ask('127.0.0.8', '/accounts/local'))[0], 404, 'a client asks by way of a Unix socket');
+	is(clients(qr{"GET /accounts/local HTTP/1\.1" 404}), '127.0.0.8', '... and is named, too');
+	end_front($pid);
+	return;
+}
+
 # SAMPLE is a file of etc/; CHANGES its texts that are other ones here, as { from => to }, of which each
 # is there; COMMAND gives the program's command line from the path of the changed file.
 sub test_recipe {
@@ -215,23 +250,13 @@ sub test_recipe {
 	}
 	start_tallyd();
 	make_certificate();
-	$port = free_port();
-	my $text = slurp(source_dir() . "/etc/$sample");
-	my %to = %{ $changes->($dir, $port, $tallyd->port(1)) };
-	for my $from (sort { length $b <=> length $a } keys %to) {
-		croak "etc/$sample has no \"$from\"" unless $text =~ s/\Q$from\E/$to{$from}/g;
-	}
-	write_file("$dir/$sample", $text);
-	my $pid = run("$dir/front", $command->("$dir/$sample", $dir));
-	my $serves = wait_until { (ask('127.0.0.3', '/healthz'))[0] == 200 } 20;
-	ok($serves, 'it serves, and its certificate is taken')
-		or BAIL_OUT(join "\n", map { -e "$dir/$_" ? slurp("$dir/$_") : () } qw(front front.err error.log));
+	my $pid = begin_front($sample, $changes, $command, $tallyd->port(1));
 	test_requests();
 	test_limit();
 	test_reload();
 	test_drain();
-	kill 'TERM', $pid;
-	ok(defined ended($pid), 'it ends');
+	end_front($pid);
+	test_unix($sample, $changes, $command);
 	is($tallyd->stop, 0, 'drained');
 	done_testing();
 	return;
