@@ -39,7 +39,7 @@ END {
 Mounts::tmpfs('/dev/shm', '1M');
 my $tallyd = Tallyd->start(expect_failure => 1);
 is($tallyd->exit_status, 1, 'a full /dev/shm: it does not start');
-my $words = qr/cannot make the shared memory .* bytes: No space left on device; enlarge \/dev\/shm or lower max_accounts, max_ids, max_holds and ring_size/;
+my $words = qr/cannot make the shared memory .* bytes: No space left on device; enlarge \/dev\/shm or lower max_accounts, max_ids, max_holds, max_addresses and ring_size/;
 like($tallyd->log_text, $words, '... and says what to do');
 is_deeply([glob '/dev/shm/*'], [], '... and leaves nothing there');
 my $said = Mounts::failure($tallyd->binary, '-c', $tallyd->config_file);
