@@ -224,6 +224,8 @@ static void *map_new(const char *name, uint64_t size)
 	if (base == MAP_FAILED) {
 		shm_unlink(name);
 		errno = error;
+	} else {
+		madvise(base, size, MADV_DONTDUMP); /* balances are for no core dump */
 	}
 	return base;
 }

@@ -72,7 +72,8 @@ static void run_worker(const struct subject *subject, const struct server_settin
 	                        .sets = (const struct counters *const *)&subject->counters,
 	                        .set_count = 1,
 	                        .wake_fd = subject->ledger->wake_fd,
-	                        .ready_fd = ready_fd};
+	                        .ready_fd = ready_fd,
+	                        .handover_fd = -1};
 	if (files)
 		setrlimit(RLIMIT_NOFILE, &(struct rlimit){files, files});
 	_exit(server_run(&server));

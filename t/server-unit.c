@@ -329,7 +329,8 @@ static void access_log_lines(void)
 	   "common log format and microseconds");
 
 	snprintf(moved, sizeof(moved), "%s.1", path);
-	ok(rename(path, moved) == 0 && access_log_reopen(log) == 0, "the file is moved away");
+	ok(rename(path, moved) == 0 && access_log_adopt(log, access_log_file(path)) == 0,
+	   "the file is moved away");
 	char request[2000];
 	memset(request, 'r', sizeof(request));
 	entry.request = request;

@@ -105,7 +105,7 @@ my $top = File::Temp::tempdir('tallyd-faults-XXXXXXXX', TMPDIR => 1, CLEANUP => 
 my $template = "$top/template";
 
 sub make_template {
-	mkdir $template or die "mkdir: $!";
+	mkdir $template, 0700 or die "mkdir: $!";
 	my $tallyd = Tallyd->start(data_dir => $template, config => \%config);
 	my $told = Hammer->start($tallyd, connections => 4, depth => 4, accounts => 10, requests => 3000)
 		->wait_end;

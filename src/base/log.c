@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "quote.h"
+#include "system_log.h"
 
 #define ROLE_MAX    32   /* bytes with NUL */
 #define MESSAGE_MAX 2048 /* bytes of a formatted message with NUL; more is cut */
@@ -30,7 +31,7 @@ static enum log_format current_format = LOG_FORMAT_TEXT;
 static char role[ROLE_MAX] = "master";
 static char path[PATH_SIZE];
 static int target = STDERR_FILENO;
-static bool to_syslog;
+static int system_log = -1; /* the socket, where the log goes to syslog */
 static bool no_stderr;
 
 static struct {
@@ -126,10 +127,10 @@ static void leave_target(void)
 {
 	if (target != STDERR_FILENO)
 		close(target);
-	if (to_syslog)
-		closelog();
+	if (system_log != -1)
+		close(system_log);
 	target = STDERR_FILENO;
-	to_syslog = false;
+	system_log = -1;
 	path[0] = '\0';
 }
 
@@ -142,9 +143,11 @@ int log_open(const char *name)
 		return 0;
 	}
 	if (strcmp(name, "syslog") == 0 || strcmp(name, "stderr") == 0) {
+		fd = system_log_open();
+		if (fd == -1)
+			return -1;
 		leave_target();
-		openlog("tallyd", LOG_PID | LOG_NDELAY, LOG_DAEMON);
-		to_syslog = true;
+		system_log = fd;
 		return 0;
 	}
 	if (name[0] != '/' || strlen(name) >= sizeof(path)) {
@@ -160,21 +163,43 @@ int log_open(const char *name)
 	return 0;
 }
 
+/* Ends the use of FD under its own number: the log's stays, so that no line meets a closed one. */
+static int replace_target(int fd)
+{
+	int result = dup3(fd, target, O_CLOEXEC);
+	int reason = errno;
+
+	close(fd);
+	errno = reason;
+	return result == -1 ? -1 : 0;
+}
+
 int log_reopen(void)
 {
-	int fd, result;
+	int fd;
 
 	if (path[0] == '\0')
 		return 0;
 	fd = open_file(path);
-	if (fd == -1)
-		return -1;
-	/* The number stays, so that a line never meets a closed descriptor. */
-	result = dup3(fd, target, O_CLOEXEC);
-	int reason = errno;
+	return fd == -1 ? -1 : replace_target(fd);
+}
+
+int log_file(void)
+{
+	return path[0] == '\0' ? -1 : target;
+}
+
+int log_system_socket(void)
+{
+	return system_log;
+}
+
+int log_adopt(int fd)
+{
+	if (path[0] != '\0')
+		return replace_target(fd);
 	close(fd);
-	errno = reason;
-	return result == -1 ? -1 : 0;
+	return 0;
 }
 
 int log_set_owner(uid_t user, gid_t group)
@@ -264,10 +289,17 @@ static size_t write_prefix(char *prefix, enum log_level level)
 	return length < PREFIX_MAX ? (size_t)length : PREFIX_MAX - 1;
 }
 
+/* "worker 3 error: ": syslog knows the rest. */
+static size_t write_short_prefix(char *prefix, enum log_level level)
+{
+	return (size_t)snprintf(prefix, PREFIX_MAX, "%s %s: ", role, level_names[level]);
+}
+
 /* Each writes MESSAGE as a line without newline into LINE, LINE_MAX_BYTES; its end. */
 static char *write_text(char *line, enum log_level level, const char *message, bool cut)
 {
-	size_t start = to_syslog ? 0 : write_prefix(line, level);
+	size_t start =
+	    system_log != -1 ? write_short_prefix(line, level) : write_prefix(line, level);
 	char *end = append_escaped(line + start, message);
 
 	return cut ? stpcpy(end, CUT) : end;
@@ -308,9 +340,9 @@ void log_line(enum log_level level, const char *format, ...)
 	va_end(arguments);
 	const char *said = length < 0 ? format : message;
 	bool cut = length >= (int)sizeof(message);
-	if (to_syslog) {
+	if (system_log != -1) {
 		*write_text(line, level, said, cut) = '\0';
-		syslog(priorities[level], "%s %s: %s", role, level_names[level], line);
+		system_log_send(system_log, SYSTEM_LOG_PATH, priorities[level], line);
 	} else {
 		char *end = current_format == LOG_FORMAT_JSON ? write_json(line, level, said, cut)
 		                                              : write_text(line, level, said, cut);

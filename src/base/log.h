@@ -36,8 +36,22 @@ int log_open(const char *target);
 int log_reopen(void);
 
 /*
+ * The descriptor of the log's file, -1 if it is none; and the one over which syslog is told, -1 if
+ * it is not.  Both stay the log's.
+ */
+int log_file(void);
+int log_system_socket(void);
+
+/*
+ * FD is the log's file, which another process has opened anew, perhaps because this one may not: it
+ * takes the place of the present one, or is closed where the log goes to no file.  0, or -1 with
+ * errno and the old one kept.
+ */
+int log_adopt(int fd);
+
+/*
  * Gives every file that log_open or log_reopen opens from now on to USER and GROUP, if this
- * process is root: so that a child that has dropped its privileges can open it again.  Symbolic
+ * process is root: it is the service's own, and whoever becomes USER can open it again.  Symbolic
  * links (ELOOP) and files with other names (EMLINK) are then refused: the directory may be USER's.
  * Of the file that is open now: 0, or -1 with errno.
  */

@@ -13,6 +13,7 @@
 #include "../base/log.h"
 #include "../server/served.h"
 #include "../wire/token.h"
+#include "confine.h"
 
 #define CONFIG_LISTENERS_MAX 64               /* listen sections; more is an error */
 #define CONFIG_WORKERS_MAX   64               /* worker processes */
@@ -88,7 +89,9 @@ struct config {
 	double respawn_backoff; /* seconds before the first respawn; 0: none, respawn at once */
 	char *auth_file;        /* absolute path; "": none, nobody is asked for a token */
 	struct tokens *tokens;  /* what stands there, after config_load_tokens; NULL: none */
-	char *cors_origin;      /* "": none, "*": any, or origins with spaces between them */
+	enum confine_seccomp seccomp;
+	bool landlock;
+	char *cors_origin; /* "": none, "*": any, or origins with spaces between them */
 	bool diagnostics;
 };
 

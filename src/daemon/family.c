@@ -14,19 +14,23 @@
 #include "../../shm/counter.h"
 #include "../base/clock.h"
 #include "../base/log.h"
+#include "../base/pass.h"
 #include "../ledger/history.h"
 #include "../ledger/ledger.h"
 #include "../ledger/prune.h"
 #include "../server/server.h"
+#include "confine.h"
 #include "journal.h"
 #include "snapshotter.h"
 
 #define ERROR_SIZE 512
 
+static const struct child nobody = {.ready_fd = -1, .handover_fd = -1};
+
 int family_open(struct family *family)
 {
 	for (uint32_t i = 0; i < REGION_PROCESSES_MAX; i++) {
-		family->child[i] = (struct child){.ready_fd = -1};
+		family->child[i] = nobody;
 		family->wake_fds[i] = -1;
 	}
 	for (uint32_t i = 0; i < REGION_PROCESSES_MAX; i++) {
@@ -91,6 +95,30 @@ static void prefer_throughput(void)
 		log_debug("SCHED_BATCH is not to be had: %s", strerror(errno));
 }
 
+static void close_end(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
+/* The master's ends of what leads to the other children. */
+static void leave_siblings(const struct family *family)
+{
+	for (uint32_t i = 0; i < REGION_PROCESSES_MAX; i++) {
+		close_end(family->child[i].ready_fd);
+		close_end(family->child[i].handover_fd);
+	}
+}
+
+/* Who cannot become what it is to be must not go on as what it is. */
+static void be_sure(int result, const char *error)
+{
+	if (result == 0)
+		return;
+	log_error("%s", error);
+	_exit(EXIT_FAILURE);
+}
+
 static void become(const struct family *family, const struct child *child, const char *title,
                    pid_t master)
 {
@@ -102,13 +130,8 @@ static void become(const struct family *family, const struct child *child, const
 	prctl(PR_SET_NAME, title);
 	reset_signals();
 	prefer_throughput();
-	for (uint32_t i = 0; i < REGION_PROCESSES_MAX; i++)
-		if (family->child[i].ready_fd >= 0)
-			close(family->child[i].ready_fd);
-	if (privileges_drop(family->privileges, error, sizeof error) != 0) {
-		log_error("%s", error);
-		_exit(EXIT_FAILURE);
-	}
+	leave_siblings(family);
+	be_sure(privileges_drop(family->privileges, error, sizeof error), error);
 	if (!tie_to_parent(master))
 		_exit(EXIT_FAILURE);
 	region_on_alarm(family->region, on_alarm);
@@ -193,8 +216,35 @@ static size_t find_peers(struct region *region, uint32_t slot, const struct coun
 	return count;
 }
 
+static struct confine confine_of(const struct config *config, enum confine_role role, int handover)
+{
+	return (struct confine){.role = role,
+	                        .seccomp = config->seccomp,
+	                        .landlock = config->landlock,
+	                        .journal = -1,
+	                        .snapshots = -1,
+	                        .handover = handover,
+	                        .syslog = log_system_socket()};
+}
+
+static bool confine_worker(void *confined)
+{
+	char error[ERROR_SIZE];
+
+	if (confine(confined, error, sizeof error) == 0)
+		return true;
+	log_error("%s", error);
+	return false;
+}
+
+/* The child's ends. */
+struct ends {
+	int ready;
+	int handover;
+};
+
 static int serve(const struct family *family, uint32_t slot, const struct config *config,
-                 const struct listen_set *listeners, bool trial, int ready_fd)
+                 const struct listen_set *listeners, bool trial, const struct ends *ends)
 {
 	struct server_listener listener[CONFIG_LISTENERS_MAX];
 	const struct counters *peers[REGION_PROCESSES_MAX];
@@ -220,6 +270,8 @@ static int serve(const struct family *family, uint32_t slot, const struct config
 		                             .address = listeners->sockets[i].bound,
 		                             .proxy_from = config->listeners[i].proxy_from};
 	settings_from(&settings, config, family, trial);
+	struct confine confined = confine_of(config, CONFINE_WORKER, ends->handover);
+	confined.journal = history_directory(history);
 	for (uint32_t i = 0; i < REGION_PROCESSES_MAX; i++)
 		sets[i] = counter_set(family->region, i);
 	const struct server server = {.settings = &settings,
@@ -234,61 +286,109 @@ static int serve(const struct family *family, uint32_t slot, const struct config
 	                              .sets = sets,
 	                              .set_count = REGION_PROCESSES_MAX,
 	                              .wake_fd = family->wake_fds[slot],
-	                              .ready_fd = ready_fd};
+	                              .ready_fd = ends->ready,
+	                              .handover_fd = ends->handover,
+	                              .confine = confine_worker,
+	                              .confined = &confined};
 	return server_run(&server);
+}
+
+/* Pipes and pairs between the master (in CHILD) and the child (in ENDS).  0, or -1 with errno. */
+static int tie(struct child *child, struct ends *ends, bool ready)
+{
+	int pipe[2] = {-1, -1};
+	int pair[2];
+
+	if (ready && pipe2(pipe, O_CLOEXEC | O_NONBLOCK) != 0)
+		return -1;
+	if (pass_pair(pair) != 0) {
+		int error = errno;
+		close_end(pipe[0]);
+		close_end(pipe[1]);
+		errno = error;
+		return -1;
+	}
+	child->ready_fd = pipe[0];
+	child->handover_fd = pair[0];
+	*ends = (struct ends){.ready = pipe[1], .handover = pair[1]};
+	return 0;
+}
+
+/* After the fork, in the master: the child's ends, and its own where there is no child.  Keeps
+ * errno. */
+static void untie(struct child *child, const struct ends *ends, bool born)
+{
+	int error = errno;
+
+	close_end(ends->ready);
+	close_end(ends->handover);
+	if (!born) {
+		close_end(child->ready_fd);
+		close_end(child->handover_fd);
+		free(child->access_log);
+	}
+	errno = error;
 }
 
 int family_worker(struct family *family, unsigned number, const struct config *config,
                   const struct listen_set *listeners, bool trial)
 {
-	struct child child = {.role = ROLE_WORKER, .number = number, .ready_fd = -1};
+	struct child child = {.role = ROLE_WORKER, .number = number};
+	struct ends ends;
 	int slot = free_worker_slot(family);
-	int ready[2];
 
-	if (slot < 0 || pipe2(ready, O_CLOEXEC | O_NONBLOCK) != 0)
+	if (slot < 0 || tie(&child, &ends, true) != 0)
 		return -1;
-	child.ready_fd = ready[0];
+	if (config->access_log[0] != '\0')
+		child.access_log = strdup(config->access_log);
 	pid_t pid = give_birth(family, (uint32_t)slot, &child, "tallyd-worker");
 	if (pid == 0) {
-		close(ready[0]);
+		close(child.ready_fd);
+		close(child.handover_fd);
 		listen_keep(listeners);
-		_exit(serve(family, (uint32_t)slot, config, listeners, trial, ready[1]));
+		_exit(serve(family, (uint32_t)slot, config, listeners, trial, &ends));
 	}
-	int error = errno;
-	close(ready[1]);
-	if (pid < 0)
-		close(ready[0]);
-	errno = error;
+	untie(&child, &ends, pid > 0);
 	return pid < 0 ? -1 : slot;
 }
 
 int family_journal(struct family *family, const struct config *config)
 {
-	const struct child child = {.role = ROLE_JOURNAL, .ready_fd = -1};
+	struct child child = {.role = ROLE_JOURNAL};
+	struct ends ends;
+
+	if (tie(&child, &ends, false) != 0)
+		return -1;
+	const struct confine confined = confine_of(config, CONFINE_JOURNAL, ends.handover);
 	const struct journal_settings settings = {.path = family->instance->journal,
 	                                          .segment_size = config->journal_segment,
-	                                          .wake_fds = family->wake_fds};
+	                                          .wake_fds = family->wake_fds,
+	                                          .handover_fd = ends.handover,
+	                                          .confine = &confined};
 	pid_t pid = give_birth(family, FAMILY_JOURNAL_SLOT, &child, "tallyd-journal");
-
 	if (pid == 0) {
+		close(child.handover_fd);
 		listen_keep(NULL);
 		_exit(journal_run(family->region, FAMILY_JOURNAL_SLOT, &settings));
 	}
+	untie(&child, &ends, pid > 0);
 	return pid < 0 ? -1 : FAMILY_JOURNAL_SLOT;
 }
 
 int family_snapshot(struct family *family, const struct config *config)
 {
-	const struct child child = {.role = ROLE_SNAPSHOT, .ready_fd = -1};
-	const struct retention retention = {.bytes = config->journal_keep.bytes,
-	                                    .us = config->journal_keep.us};
+	const struct child child = {.role = ROLE_SNAPSHOT, .ready_fd = -1, .handover_fd = -1};
+	const struct confine confined = confine_of(config, CONFINE_SNAPSHOTTER, -1);
+	const struct snapshotter_settings settings = {
+	    .snapshots = family->instance->snapshots,
+	    .journal = family->instance->journal,
+	    .keep = {.bytes = config->journal_keep.bytes, .us = config->journal_keep.us},
+	    .confine = &confined};
 	pid_t pid = give_birth(family, FAMILY_SNAPSHOT_SLOT, &child, "tallyd-snap");
 
 	if (pid == 0) {
 		listen_keep(NULL);
-		_exit(snapshotter_run(family->region, FAMILY_SNAPSHOT_SLOT,
-		                      family->instance->snapshots, family->instance->journal,
-		                      &retention));
+		_exit(snapshotter_run(family->region, FAMILY_SNAPSHOT_SLOT, &settings));
 	}
 	return pid < 0 ? -1 : FAMILY_SNAPSHOT_SLOT;
 }
@@ -324,9 +424,12 @@ int family_find(const struct family *family, pid_t pid)
 
 void family_forget(struct family *family, uint32_t slot)
 {
-	if (family->child[slot].ready_fd >= 0)
-		close(family->child[slot].ready_fd);
-	family->child[slot] = (struct child){.ready_fd = -1};
+	struct child *child = &family->child[slot];
+
+	close_end(child->ready_fd);
+	close_end(child->handover_fd);
+	free(child->access_log);
+	*child = nobody;
 	region_reset_slot(family->region, slot);
 }
 

@@ -52,6 +52,34 @@ static int make_directory(const char *path, const struct privileges *privileges,
 	return sync_directory(dirname(parent), error, size);
 }
 
+/* May USER's group, which is all that others than its owner may be, read DIRECTORY at most? */
+static bool is_private(const struct stat *directory, const struct privileges *privileges)
+{
+	gid_t own = privileges->drop ? privileges->gid : getegid();
+	mode_t others = directory->st_mode & (S_IRWXG | S_IRWXO);
+
+	return others == 0 ||
+	       ((others & ~(mode_t)(S_IRGRP | S_IXGRP)) == 0 && directory->st_gid == own);
+}
+
+/* Balances are nobody else's to read. */
+static int check_private(const char *path, const struct privileges *privileges, char *error,
+                         size_t size)
+{
+	struct stat directory;
+
+	if (stat(path, &directory) != 0)
+		return complain(error, size, path, "cannot be read");
+	if (is_private(&directory, privileges))
+		return 0;
+	snprintf(
+	    error, size,
+	    "%s: others may read or change the balances there: its mode is %04o, its group %ju; "
+	    "chmod 0700 it, or 0750 with the service's own group",
+	    path, (unsigned)(directory.st_mode & 07777), (uintmax_t)directory.st_gid);
+	return INSTANCE_EXIT_DATA;
+}
+
 static int join(char *target, const char *directory, const char *name, char *error, size_t size)
 {
 	int length = snprintf(target, PATH_MAX, "%s/%s", directory, name);
@@ -114,7 +142,7 @@ static int lock(struct instance *instance, const char *path, char *error, size_t
 			return complain(error, size, path, "cannot be locked");
 		snprintf(error, size, "%s: the data directory is in use by process %ld", path,
 		         (long)holder(instance->lock));
-		return 3;
+		return INSTANCE_EXIT_DATA;
 	}
 	int length = snprintf(text, sizeof text, "%ld\n", (long)getpid());
 	/* In this order it keeps its block, which on a full disk could not be had again. */
@@ -143,6 +171,7 @@ int instance_open(struct instance *instance, const char *directory,
 
 	instance->lock = -1;
 	if ((status = make_directory(directory, privileges, error, error_size)) != 0 ||
+	    (status = check_private(directory, privileges, error, error_size)) != 0 ||
 	    (status = join(path, directory, "lock", error, error_size)) != 0 ||
 	    (status = join(instance->journal, directory, "journal", error, error_size)) != 0 ||
 	    (status = join(instance->snapshots, directory, "snapshots", error, error_size)) != 0 ||

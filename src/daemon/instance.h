@@ -9,6 +9,7 @@
 
 #include "privileges.h"
 
+#define INSTANCE_EXIT_DATA   3  /* the data directory is in use, corrupt, or open to others */
 #define INSTANCE_ORPHAN_WAIT 10 /* seconds to wait for the children of a dead master to go */
 #define INSTANCE_DYING_WAIT  1  /* seconds for a master that seems to be alive: it may be dying */
 
@@ -21,8 +22,9 @@ struct instance {
 
 /*
  * Makes DIRECTORY (0700) and what is below it if they are missing, gives them to the user of
- * PRIVILEGES, and locks it.  0; or an exit status with the reason in ERROR: 3 the directory is in
- * use, 1 anything else.
+ * PRIVILEGES, and locks it.  0; or an exit status with the reason in ERROR: INSTANCE_EXIT_DATA if
+ * it is in use, or if others than its owner may read it (the service's own group excepted) or
+ * change it, 1 anything else.
  */
 int instance_open(struct instance *instance, const char *directory,
                   const struct privileges *privileges, char *error, size_t error_size);

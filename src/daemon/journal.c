@@ -15,10 +15,12 @@
 #include "../../shm/wake.h"
 #include "../base/clock.h"
 #include "../base/log.h"
+#include "../base/pass.h"
 #include "../ledger/ledger.h"
 #include "../ledger/record.h"
 #include "../ledger/seal.h"
 #include "../ledger/store.h"
+#include "confine.h"
 #include "extender.h"
 
 #define IDLE_MS        20  /* without a record before an idle journal is marked */
@@ -283,6 +285,17 @@ static int finish(struct journal *journal, bool *finished)
 	return atomic_load(&journal->marks->durable) < journal->position ? sync_now(journal) : 0;
 }
 
+static void adopt_log(const struct journal *journal)
+{
+	char what;
+	int fd;
+
+	while ((fd = pass_take(journal->settings->handover_fd, &what)) >= 0)
+		if (log_adopt(fd) != 0)
+			log_warning("the log cannot be changed: %s; the old file stays in use",
+			            strerror(errno));
+}
+
 static int turn(struct journal *journal, bool *finished)
 {
 	uint64_t tail = atomic_load(&journal->marks->tail);
@@ -290,7 +303,7 @@ static int turn(struct journal *journal, bool *finished)
 
 	if (reopen_asked) {
 		reopen_asked = 0;
-		log_reopen();
+		adopt_log(journal);
 	}
 	if (tail == journal->position)
 		return stop_asked ? finish(journal, finished) : idle(journal);
@@ -378,6 +391,27 @@ static int settle(struct journal *journal)
 	return 0;
 }
 
+/* Files before the thread that makes some is there, system calls when no more threads are made. */
+static int go_to_work(struct journal *journal)
+{
+	struct confine confined = *journal->settings->confine;
+	char error[STORE_ERROR_SIZE];
+
+	confined.journal = store_directory(journal->store);
+	if (confine_files(&confined, error, sizeof error) != 0) {
+		log_error("%s", error);
+		return 1;
+	}
+	journal->extender = extender_start(journal->store, journal->region, journal->position);
+	if (journal->extender == NULL)
+		return fail(journal, "starting a thread");
+	if (confine_calls(&confined, error, sizeof error) != 0) {
+		log_error("%s", error);
+		return 1;
+	}
+	return 0;
+}
+
 static int start(struct journal *journal, uint32_t slot)
 {
 	char error[STORE_ERROR_SIZE];
@@ -399,12 +433,11 @@ static int start(struct journal *journal, uint32_t slot)
 		return fail(journal, "making the last writer's records durable");
 	if (resume_seal(journal) != 0)
 		return fail(journal, "reading back");
-	journal->extender = extender_start(journal->store, journal->region, journal->position);
-	if (journal->extender == NULL)
-		return fail(journal, "starting a thread");
+	int result = go_to_work(journal);
 	/* What was durable before the last writer could say so. */
-	release(journal);
-	return 0;
+	if (result == 0)
+		release(journal);
+	return result;
 }
 
 int journal_run(struct region *region, uint32_t slot, const struct journal_settings *settings)

@@ -7,6 +7,7 @@
 
 #include <stdint.h>
 
+struct confine;
 struct region;
 
 #define JOURNAL_EXIT_POISONED 70
@@ -16,6 +17,8 @@ struct journal_settings {
 	const char *path;      /* the journal's directory */
 	uint64_t segment_size; /* bytes, of segments to be made */
 	const int *wake_fds;   /* one eventfd per process slot */
+	int handover_fd; /* where its log comes that was opened anew, with a SIGUSR1; -1: none */
+	const struct confine *confine; /* but for the journal's directory */
 };
 
 /*

@@ -26,6 +26,7 @@
 
 static const char *const level_words[] = {"error", "warning", "notice", "info", "debug", NULL};
 static const char *const format_words[] = {"text", "json", NULL};
+static const char *const seccomp_words[] = {"off", "log", "errno", "kill", NULL};
 static const char *const sync_words[] = {"always", "interval", NULL};
 static const char *const protocol_words[] = {"http", "redis", "echo", NULL};
 
@@ -118,6 +119,9 @@ static const struct key config_table[] = {
      .allowed = "0 (at once) to 10s"},
     {OF(auth_file), .kind = KIND_PATH_EMPTY, .fallback = "",
      .allowed = PATH_ALLOWED ", or \"\" for none"},
+    {OF(seccomp), .kind = KIND_CHOICE, .choices = seccomp_words, .fallback = "errno",
+     .allowed = "off, log, errno, kill"},
+    {OF(landlock), .kind = KIND_FLAG, .fallback = "true", .allowed = "true, false"},
     {OF(cors_origin), .kind = KIND_ORIGINS, .fallback = "", .allowed = ORIGINS_ALLOWED},
     {OF(diagnostics), .kind = KIND_FLAG, .fallback = "false", .allowed = "true, false"},
 };
@@ -301,6 +305,7 @@ static const char *set_flag(void *place, const char *text)
 }
 
 _Static_assert(sizeof(enum config_sync) == sizeof(uint32_t), "set_choice stores enums as 32 bits");
+_Static_assert(sizeof(enum confine_seccomp) == sizeof(uint32_t), "likewise");
 _Static_assert(sizeof(enum log_level) == sizeof(uint32_t), "set_choice stores enums as 32 bits");
 _Static_assert(sizeof(enum log_format) == sizeof(uint32_t), "likewise");
 _Static_assert(CORS_ORIGINS_MAX == 16, "ORIGINS_ALLOWED names it");

@@ -11,6 +11,7 @@
 
 #include "../base/log.h"
 #include "config.h"
+#include "confine.h"
 #include "daemonize.h"
 #include "instance.h"
 #include "listen.h"
@@ -102,6 +103,22 @@ static int explain_log(const struct config *config, char *error, size_t size)
 	return EXIT_FAILURE;
 }
 
+/* When all that its start needs is had: names of users, for one, come from wherever they are kept.
+ */
+static int confine_master(const struct config *config, char *error, size_t size)
+{
+	const struct confine confined = {.role = CONFINE_MASTER,
+	                                 .seccomp = config->seccomp,
+	                                 .landlock = config->landlock,
+	                                 .journal = -1,
+	                                 .snapshots = -1,
+	                                 .handover = -1,
+	                                 .syslog = -1};
+
+	confine_report(config->seccomp, config->landlock);
+	return confine(&confined, error, size) == 0 ? 0 : EXIT_FAILURE;
+}
+
 static int serve(struct config *config, const struct options *options)
 {
 	static struct startup startup = {.instance.lock = -1};
@@ -116,6 +133,8 @@ static int serve(struct config *config, const struct options *options)
 		status = explain_log(config, error, sizeof error);
 	else
 		status = acquire(&startup, config, error, sizeof error);
+	if (status == 0)
+		status = confine_master(config, error, sizeof error);
 	if (status == 0) {
 		listen_commit(NULL, startup.listeners);
 		status = master_run(config, options->config_file, startup.listeners,
@@ -174,6 +193,12 @@ static int run(const struct options *options)
 	}
 	raise_file_limit();
 	log_notice("tallyd %s starts", PACKAGE_VERSION);
+	if (confine_process(error, sizeof error) != 0) {
+		log_error("%s", error);
+		daemonize_failed(EXIT_FAILURE, error);
+		config_free(config);
+		return EXIT_FAILURE;
+	}
 	return serve(config, options);
 }
 

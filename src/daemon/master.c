@@ -17,6 +17,7 @@
 #include "journal.h"
 #include "life.h"
 #include "reload.h"
+#include "reopen.h"
 #include "seat.h"
 #include "watch.h"
 
@@ -246,10 +247,7 @@ static void act_on_signals(struct master *master)
 	act_on_stop(master);
 	if (reopen_signal) {
 		reopen_signal = 0;
-		if (log_reopen() != 0)
-			log_error("cannot reopen the log: %s", strerror(errno));
-		family_signal(&master->family, ROLE_WORKER, SIGUSR1);
-		family_signal(&master->family, ROLE_JOURNAL, SIGUSR1);
+		reopen_logs(&master->family);
 	}
 	if (snapshot_signal) {
 		snapshot_signal = 0;
@@ -283,8 +281,12 @@ static void log_death(const struct master *master, const struct child *child, in
 
 	family_name(child, name, sizeof name);
 	if (WIFSIGNALED(status))
-		log_warning("%s (process %ld) was killed by signal %d", name, (long)child->pid,
-		            WTERMSIG(status));
+		log_warning("%s (process %ld) was killed by signal %d%s", name, (long)child->pid,
+		            WTERMSIG(status),
+		            WTERMSIG(status) == SIGSYS
+		                ? ": a system call that it may not make; the kernel's log has its "
+		                  "number"
+		                : "");
 	else if (WEXITSTATUS(status) != 0 || !expected)
 		log_warning("%s (process %ld) exited with status %d", name, (long)child->pid,
 		            WEXITSTATUS(status));

@@ -158,7 +158,15 @@ void reload_abort(struct reload *reload, const char *why)
 	reload->active = false;
 }
 
-/* The journal writer's log is the one that it was forked with: another takes its place. */
+static bool is_confined_alike(const struct config *before, const struct config *now)
+{
+	return before->seccomp == now->seccomp && before->landlock == now->landlock;
+}
+
+/*
+ * The journal writer has the log, and may do, what it was forked with: where that has changed,
+ * another takes its place.
+ */
 static void renew_journal(const struct config *before, const struct config *now,
                           struct family *family)
 {
@@ -166,7 +174,7 @@ static void renew_journal(const struct config *before, const struct config *now,
 
 	if (child->role != ROLE_JOURNAL ||
 	    (strcmp(before->log, now->log) == 0 && before->log_level == now->log_level &&
-	     before->log_format == now->log_format))
+	     before->log_format == now->log_format && is_confined_alike(before, now)))
 		return;
 	child->leaving = true;
 	kill(child->pid, SIGWINCH);
@@ -181,6 +189,8 @@ static void commit(struct reload *reload)
 	listen_commit(service->listeners, next->listeners);
 	engine_configure(reload->engine, next->config);
 	life_reloaded(reload->engine->region, true);
+	if (!is_confined_alike(service->config, next->config))
+		confine_report(next->config->seccomp, next->config->landlock);
 	renew_journal(service->config, next->config, reload->family);
 	config_free(service->config);
 	*service = *next;

@@ -4,14 +4,23 @@
 
 #include <stdint.h>
 
+#include "../ledger/prune.h"
+
+struct confine;
 struct region;
-struct retention; /* src/ledger/prune.h */
+
+struct snapshotter_settings {
+	const char *snapshots;         /* the directory that it is written to */
+	const char *journal;           /* that of the journal */
+	struct retention keep;         /* what is kept of that */
+	const struct confine *confine; /* but for the two directories */
+};
 
 /*
- * Writes a snapshot into the directory PATH, then removes what RETENTION does not keep of the
- * journal in the directory JOURNAL.  The exit status: 0, 70 poisoned, 1 failed (logged).
+ * Writes a snapshot, then removes what is not to be kept of the journal.  The exit status: 0, 70
+ * poisoned, 1 failed (logged).
  */
-int snapshotter_run(struct region *region, uint32_t slot, const char *path, const char *journal,
-                    const struct retention *retention);
+int snapshotter_run(struct region *region, uint32_t slot,
+                    const struct snapshotter_settings *settings);
 
 #endif

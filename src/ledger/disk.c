@@ -23,6 +23,15 @@ int disk_open(int directory, const char *name, int flags)
 	return UNINTERRUPTED(openat(directory, name, flags | O_CLOEXEC));
 }
 
+int disk_directory(const char *path)
+{
+	int fd = disk_open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY);
+
+	if (fd >= 0 || errno != ENOENT || (mkdir(path, 0700) != 0 && errno != EEXIST))
+		return fd;
+	return disk_open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY);
+}
+
 static int adopt_owner(int directory, int fd)
 {
 	struct stat status;

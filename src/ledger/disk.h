@@ -15,6 +15,9 @@
 /* openat(2), close-on-exec. */
 int disk_open(int directory, const char *name, int flags);
 
+/* The directory PATH for reading, made (0700) if it is not there. */
+int disk_directory(const char *path);
+
 /* An empty file NAME for writing, owned as its directory is, mode 0600. */
 int disk_create(int directory, const char *name);
 

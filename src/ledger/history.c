@@ -154,6 +154,11 @@ uint64_t history_first(struct journal_reader *reader)
 	return base + SEGMENT_HEAD;
 }
 
+int history_directory(const struct journal_reader *reader)
+{
+	return reader->directory;
+}
+
 struct region *history_region(struct journal_reader *reader)
 {
 	return reader->region;
@@ -226,7 +231,7 @@ static struct file *open_file(struct journal_reader *reader, uint64_t base)
 	}
 	if (file == NULL) {
 		segment_name(name, base);
-		int fd = disk_open(reader->directory, name, O_RDONLY);
+		int fd = disk_open(reader->directory, name, O_RDONLY | O_NOFOLLOW);
 		if (fd < 0)
 			return NULL;
 		file = vacancy(reader);

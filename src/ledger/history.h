@@ -76,6 +76,9 @@ size_t history_ring(struct journal_reader *reader, uint64_t lsn, void *bytes, si
 enum history_status history_file(struct journal_reader *reader, uint64_t lsn, void *bytes,
                                  size_t *length);
 
+/* The descriptor of the journal's directory, through which segments are opened; the reader's. */
+int history_directory(const struct journal_reader *reader);
+
 /* What READER reads. */
 struct region *history_region(struct journal_reader *reader);
 

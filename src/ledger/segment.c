@@ -136,7 +136,7 @@ int segment_open(int directory, uint64_t base, int flags, struct segment *segmen
 	char name[SEGMENT_NAME_SIZE];
 
 	segment_name(name, base);
-	int fd = disk_open(directory, name, flags);
+	int fd = disk_open(directory, name, flags | O_NOFOLLOW);
 	*why = fd < 0 ? "it cannot be opened" : examine(fd, base, segment);
 	if (*why != NULL && fd >= 0) {
 		int error = errno;

@@ -35,8 +35,9 @@ bool segment_parse(const char *name, uint64_t *base);
 int segment_create(int directory, const struct segment *segment, bool filled, uint64_t now_us);
 
 /*
- * Opens the segment at BASE with open(2) FLAGS and reads its head.  A descriptor; or -1: *WHY says
- * what is wrong (a constant) and errno is kept, 0 if it is the content.
+ * Opens the segment at BASE with open(2) FLAGS, never through a symbolic link, and reads its head.
+ * A descriptor; or -1: *WHY says what is wrong (a constant) and errno is kept, 0 if it is the
+ * content.
  */
 int segment_open(int directory, uint64_t base, int flags, struct segment *segment,
                  const char **why);

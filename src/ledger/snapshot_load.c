@@ -384,7 +384,7 @@ enum snapshot_status snapshot_load(struct region *region, const char *path, uint
 
 	snprintf(name, sizeof name, SNAPSHOT_NAME, start);
 	if (directory >= 0)
-		loader.fd = disk_open(directory, name, O_RDONLY);
+		loader.fd = disk_open(directory, name, O_RDONLY | O_NOFOLLOW);
 	loader.in = malloc(sizeof *loader.in);
 	if (loader.fd >= 0 && loader.in != NULL) {
 		status = pass(&loader, start, key);
@@ -414,7 +414,7 @@ enum snapshot_status snapshot_peek(const char *path, uint64_t start, uint64_t ke
 
 	snprintf(name, sizeof name, SNAPSHOT_NAME, start);
 	if (directory >= 0)
-		loader.fd = disk_open(directory, name, O_RDONLY);
+		loader.fd = disk_open(directory, name, O_RDONLY | O_NOFOLLOW);
 	loader.in = malloc(sizeof *loader.in);
 	if (loader.fd >= 0 && loader.in != NULL)
 		status = read_header(&loader, start);

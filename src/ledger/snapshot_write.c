@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -538,9 +537,8 @@ enum snapshot_status snapshot_write(struct region *region, const char *path, uin
 	writer.id_run = id_run(region);
 	writer.copy = malloc(copy_size(&writer));
 	writer.out = malloc(sizeof *writer.out);
-	if (writer.copy != NULL && writer.out != NULL &&
-	    (mkdir(path, 0700) == 0 || errno == EEXIST))
-		writer.directory = disk_open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY);
+	if (writer.copy != NULL && writer.out != NULL)
+		writer.directory = disk_directory(path);
 	if (writer.directory >= 0) {
 		status = write_file(&writer, path, durable_past);
 		int error = errno;

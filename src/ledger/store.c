@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -119,12 +118,11 @@ static enum store_status check_sequence(const struct store *store, char *error)
 
 static int open_directory(struct store *store, char *error)
 {
-	if (!store->inspected && mkdir(store->path, 0700) != 0 && errno != EEXIST)
-		goto failed;
-	store->directory = disk_open(AT_FDCWD, store->path, O_RDONLY | O_DIRECTORY);
+	store->directory = store->inspected
+	                       ? disk_open(AT_FDCWD, store->path, O_RDONLY | O_DIRECTORY)
+	                       : disk_directory(store->path);
 	if (store->directory >= 0)
 		return 0;
-failed:
 	snprintf(error, STORE_ERROR_SIZE, "%s: cannot be opened: %s", store->path, strerror(errno));
 	return -1;
 }
@@ -228,6 +226,11 @@ void store_close(struct store *store)
 	free(store->segment);
 	free(store->path);
 	free(store);
+}
+
+int store_directory(const struct store *store)
+{
+	return store->directory;
 }
 
 bool store_empty(const struct store *store)

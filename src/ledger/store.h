@@ -42,6 +42,12 @@ struct store *store_inspect(const char *path, enum store_status *status, char *e
 struct segment;
 struct store *store_of(const char *path, const struct segment *segments, size_t count);
 
+/*
+ * The descriptor of the directory through which its files are reached, the store's: for who
+ * confines himself to it.
+ */
+int store_directory(const struct store *store);
+
 /* No segment yet? */
 bool store_empty(const struct store *store);
 

@@ -38,7 +38,7 @@ struct access_log {
 };
 
 /* The daemon's umask hides everything from everybody; a log is for the group, too. */
-static int open_file(const char *path)
+int access_log_file(const char *path)
 {
 	mode_t before = umask(S_IWGRP | S_IRWXO);
 	int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
@@ -56,7 +56,7 @@ struct access_log *access_log_open(const char *path, bool json)
 		return NULL;
 	log->json = json;
 	log->path = strdup(path);
-	log->fd = log->path ? open_file(path) : -1;
+	log->fd = log->path ? access_log_file(path) : -1;
 	if (log->fd < 0) {
 		int error = errno;
 		free(log->path);
@@ -67,15 +67,14 @@ struct access_log *access_log_open(const char *path, bool json)
 	return log;
 }
 
-int access_log_reopen(struct access_log *log)
+int access_log_adopt(struct access_log *log, int fd)
 {
 	access_log_flush(log);
-	int fd = open_file(log->path);
-	if (fd < 0)
-		return -1;
-	close(log->fd);
-	log->fd = fd;
-	return 0;
+	int result = dup3(fd, log->fd, O_CLOEXEC);
+	int error = errno;
+	close(fd);
+	errno = error;
+	return result < 0 ? -1 : 0;
 }
 
 void access_log_flush(struct access_log *log)

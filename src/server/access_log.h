@@ -39,8 +39,14 @@ struct access_log *access_log_open(const char *path, bool json);
 /* Writes all that is left, without waiting for the journal, and frees. */
 void access_log_close(struct access_log *log);
 
-/* Opens the path anew; -1 with errno keeps the old file. */
-int access_log_reopen(struct access_log *log);
+/* Opens PATH as access_log_open does.  The descriptor, the caller's, or -1 with errno. */
+int access_log_file(const char *path);
+
+/*
+ * Writes what is finished to the old file, and goes on in the new one, FD, which is the log's from
+ * now on.  -1 with errno keeps the old one.
+ */
+int access_log_adopt(struct access_log *log, int fd);
 
 /* Takes one line; UNIX_US (since 1970) is its date, NOW monotonic seconds. */
 void access_log_add(struct access_log *log, const struct access_entry *entry, uint64_t unix_us,

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "../base/log.h"
+#include "../base/pass.h"
 #include "accept.h"
 #include "connection.h"
 #include "drain.h"
@@ -132,16 +133,39 @@ static void on_quit(struct ev_loop *loop, ev_signal *signal, int events)
 	drain(signal->data, PHASE_QUITTING);
 }
 
-static void on_usr1(struct ev_loop *loop, ev_signal *signal, int events)
+/* --- files that were opened anew --- */
+
+static void adopt(struct worker *worker, char what, int fd)
 {
-	struct worker *worker = signal->data;
-	(void)loop;
-	(void)events;
-	if (log_reopen() < 0)
-		log_warning("the log cannot be reopened: %m; the old file stays in use");
-	if (worker->access_log && access_log_reopen(worker->access_log) < 0)
-		log_warning("access log %s cannot be reopened: %m; the old file stays in use",
+	if (what == SERVER_LOG && log_adopt(fd) < 0)
+		log_warning("the log cannot be changed: %m; the old file stays in use");
+	else if (what == SERVER_ACCESS_LOG && worker->access_log &&
+	         access_log_adopt(worker->access_log, fd) < 0)
+		log_warning("access log %s cannot be changed: %m; the old file stays in use",
 		            worker->settings->access_log);
+	else if (what != SERVER_LOG && !(what == SERVER_ACCESS_LOG && worker->access_log))
+		close(fd);
+}
+
+static void on_handover(struct ev_loop *loop, ev_io *io, int events)
+{
+	char what;
+	int fd;
+	(void)events;
+	while ((fd = pass_take(io->fd, &what)) >= 0)
+		adopt(io->data, what, fd);
+	if (errno == EAGAIN)
+		return;
+	log_warning("no files can be handed over: %m");
+	ev_io_stop(loop, io);
+}
+
+static void watch_handover(struct worker *worker)
+{
+	ev_io_init(&worker->handover, on_handover, worker->server->handover_fd, EV_READ);
+	worker->handover.data = worker;
+	if (worker->server->handover_fd >= 0)
+		ev_io_start(worker->loop, &worker->handover);
 }
 
 static void watch_signal(struct worker *worker, ev_signal *watcher, int number,
@@ -163,10 +187,10 @@ static void watch_signals(struct worker *worker)
 	signal(SIGINT, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGUSR1, SIG_IGN); /* files that are opened anew are handed over */
 	watch_signal(worker, &worker->on_term, SIGTERM, on_term);
 	watch_signal(worker, &worker->on_winch, SIGWINCH, on_winch);
 	watch_signal(worker, &worker->on_quit, SIGQUIT, on_quit);
-	watch_signal(worker, &worker->on_usr1, SIGUSR1, on_usr1);
 }
 
 /* --- beginning and end --- */
@@ -223,6 +247,7 @@ static void start_watchers(struct worker *worker)
 	ev_prepare_start(worker->loop, &worker->turn_ends);
 	ev_timer_start(worker->loop, &worker->expire_timer);
 	watch_signals(worker);
+	watch_handover(worker);
 	release_start(worker);
 	acceptor_start(worker->acceptor);
 }
@@ -255,6 +280,13 @@ static void worker_end(struct worker *worker)
 		ev_loop_destroy(worker->loop);
 }
 
+static int serve(struct worker *worker)
+{
+	report_ready(worker);
+	ev_run(worker->loop, 0);
+	return worker->exit_status;
+}
+
 int server_run(const struct server *server)
 {
 	struct worker worker = {
@@ -262,9 +294,9 @@ int server_run(const struct server *server)
 	int status = 1;
 	if (worker_init(&worker)) {
 		start_watchers(&worker);
-		report_ready(&worker);
-		ev_run(worker.loop, 0);
-		status = worker.exit_status;
+		status = server->confine == NULL || server->confine(server->confined)
+		             ? serve(&worker)
+		             : 1;
 	}
 	worker_end(&worker);
 	return status;

@@ -52,6 +52,10 @@ struct server_settings {
 	bool access_log_required; /* without it do not start; otherwise say so and go on */
 };
 
+/* What is handed over. */
+#define SERVER_LOG        'L'
+#define SERVER_ACCESS_LOG 'A'
+
 struct server {
 	const struct server_settings *settings;
 	const struct server_listener *listeners;
@@ -65,8 +69,12 @@ struct server {
 	size_t peer_count;
 	const struct counters *const *sets; /* the sets of all slots, by slot, set_count of them */
 	size_t set_count;
-	int wake_fd;  /* eventfd that the journal writer writes when answers may leave */
-	int ready_fd; /* one byte is written here once the loop serves; then closed; -1: none */
+	int wake_fd;     /* eventfd that the journal writer writes when answers may leave */
+	int ready_fd;    /* one byte is written here once the loop serves; then closed; -1: none */
+	int handover_fd; /* where files come that were opened anew (base/pass.h); -1: none */
+	/* NULL, or called when all is open and nothing is served: false, and it is not (logged). */
+	bool (*confine)(void *confined);
+	void *confined;
 };
 
 /*
@@ -75,7 +83,7 @@ struct server {
  * Signals: SIGTERM drains and closes idle connections at once (the daemon stops);
  * SIGWINCH drains gently (a reload replaced this worker: idle connections live until
  * their next answer, which says Connection: close, or until drain_timeout);
- * SIGQUIT drains at once; SIGUSR1 reopens the access log and the log.
+ * SIGQUIT drains at once.
  */
 int server_run(const struct server *server);
 

@@ -31,6 +31,7 @@ struct slab *slab_new(uint32_t places)
 		errno = ENOMEM;
 		return NULL;
 	}
+	madvise(slab->places, (size_t)places * sizeof(struct connection), MADV_DONTDUMP);
 	return slab;
 }
 

@@ -81,7 +81,8 @@ struct worker {
 	ev_timer drain_timer;
 	ev_timer access_log_timer;
 	ev_timer expire_timer;
-	ev_signal on_term, on_winch, on_quit, on_usr1;
+	ev_io handover;
+	ev_signal on_term, on_winch, on_quit;
 };
 
 /* Stops the loop at the end of this turn; STATUS is what server_run returns. */
