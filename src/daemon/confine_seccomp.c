@@ -42,9 +42,10 @@ int confine_calls(const struct confine *confine, char *error, size_t size)
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define CALLS_MAX 8192 /* the highest number of a call that is asked for, and more than there are  \
-	                */
-#define PREFIX      3  /* instructions before libseccomp's */
+#define CALLS_MAX                                                                                  \
+	8192          /* the highest number of a call that is asked for, and more than there are   \
+	               */
+#define PREFIX      3 /* instructions before libseccomp's */
 #define PROGRAM_MAX BPF_MAXINSNS
 
 #define COUNT_OF(list) (sizeof(list) / sizeof((list)[0]))
@@ -88,12 +89,15 @@ static const int of_children[] = {
     SCMP_SYS(exit_group),
 };
 
-/* Its connections, its loop, and looking at the journal without waiting for the disk. */
+/*
+ * Its connections, its loop (which libev begins anew when the kernel tells it of a connection that
+ * is closed already), and looking at the journal without waiting for the disk.
+ */
 static const int of_worker[] = {
-    SCMP_SYS(accept4),          SCMP_SYS(recvfrom),  SCMP_SYS(recv),       SCMP_SYS(send),
-    SCMP_SYS(shutdown),         SCMP_SYS(epoll_ctl), SCMP_SYS(epoll_wait), SCMP_SYS(epoll_pwait),
-    SCMP_SYS(epoll_pwait2),     SCMP_SYS(preadv2),   SCMP_SYS(fadvise64),  SCMP_SYS(fadvise64_64),
-    SCMP_SYS(arm_fadvise64_64),
+    SCMP_SYS(accept4),      SCMP_SYS(recvfrom),         SCMP_SYS(recv),      SCMP_SYS(send),
+    SCMP_SYS(shutdown),     SCMP_SYS(epoll_create1),    SCMP_SYS(epoll_ctl), SCMP_SYS(epoll_wait),
+    SCMP_SYS(epoll_pwait),  SCMP_SYS(epoll_pwait2),     SCMP_SYS(preadv2),   SCMP_SYS(fadvise64),
+    SCMP_SYS(fadvise64_64), SCMP_SYS(arm_fadvise64_64),
 };
 
 /* Writing files and making them durable; who is root gives them to the folder's owner. */
@@ -285,6 +289,9 @@ static void allow_snapshotter(struct filter *filter)
 {
 	allow_all(filter, of_writers, COUNT_OF(of_writers));
 	allow_all(filter, of_snapshotter, COUNT_OF(of_snapshotter));
+	/* fdopendir(3) looks whether it can be read. */
+	ALLOW_IF(filter, SCMP_SYS(fcntl), is_int(1, F_GETFL));
+	ALLOW_IF(filter, SCMP_SYS(fcntl64), is_int(1, F_GETFL));
 	ALLOW_IF(filter, SCMP_SYS(openat), is_opened(2, O_RDONLY | O_CLOEXEC | O_DIRECTORY));
 	ALLOW_IF(filter, SCMP_SYS(openat), is_opened(2, O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
 	ALLOW_IF(filter, SCMP_SYS(openat),
