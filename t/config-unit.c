@@ -166,7 +166,7 @@ static void check_keys(const char *text, const char *before, const char *after, 
 		snprintf(needle, sizeof(needle), "%s%s%s", before, key, after);
 		ok(strstr(text, needle), "%s has %s", where, key);
 	}
-	cmp_ok((intmax_t)count, "==", 47, "the table's keys were all looked for");
+	cmp_ok((intmax_t)count, "==", 49, "the table's keys were all looked for");
 }
 
 /* Replaces FROM by TO in TEXT (TEXT_MAX bytes). */
@@ -232,6 +232,8 @@ static void same_numbers(const struct config *a, const struct config *b)
 	SAME(buffer_memory);
 	SAME(max_body);
 	SAME(body_rate);
+	SAME(seccomp);
+	SAME(landlock);
 	SAME(diagnostics);
 	SAME(listener_count);
 	SAME(listeners[0].allow_anonymous);
@@ -308,6 +310,8 @@ static void test_defaults(void)
 	ok(config->default_floor == FLOOR_NONE && config->default_ceiling == CEILING_NONE,
 	   "no limits");
 	ok(config->journal_keep.bytes == 0 && config->journal_keep.us == 0, "all is kept");
+	cmp_ok(config->seccomp, "==", CONFINE_ERRNO, "seccomp");
+	ok(config->landlock, "landlock");
 	is(config->cors_origin, "", "cors_origin");
 	cmp_ok(config->max_connections, "==", 4096, "max_connections");
 	cmp_ok(config->max_connections_per_ip, "==", 0, "max_connections_per_ip");

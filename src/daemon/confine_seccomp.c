@@ -289,9 +289,11 @@ static void allow_snapshotter(struct filter *filter)
 {
 	allow_all(filter, of_writers, COUNT_OF(of_writers));
 	allow_all(filter, of_snapshotter, COUNT_OF(of_snapshotter));
-	/* fdopendir(3) looks whether it can be read. */
+	/* fdopendir(3) looks whether it can be read, and sees to FD_CLOEXEC. */
 	ALLOW_IF(filter, SCMP_SYS(fcntl), is_int(1, F_GETFL));
+	ALLOW_IF(filter, SCMP_SYS(fcntl), is_int(1, F_SETFD));
 	ALLOW_IF(filter, SCMP_SYS(fcntl64), is_int(1, F_GETFL));
+	ALLOW_IF(filter, SCMP_SYS(fcntl64), is_int(1, F_SETFD));
 	ALLOW_IF(filter, SCMP_SYS(openat), is_opened(2, O_RDONLY | O_CLOEXEC | O_DIRECTORY));
 	ALLOW_IF(filter, SCMP_SYS(openat), is_opened(2, O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
 	ALLOW_IF(filter, SCMP_SYS(openat),
