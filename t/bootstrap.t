@@ -80,7 +80,7 @@ sub bootstrap {
 	if ($pid == 0) {
 		# Only what the made-up machine has, besides the tools of every Debian.
 		mkdir "$top/tools";
-		for my $tool (qw(sh env cat mkdir mv dirname make getconf sleep printf rm grep echo sed)) {
+		for my $tool (qw(sh env cat chmod mkdir mv dirname make getconf sleep printf rm grep echo sed)) {
 			my ($path) = grep { -x } map { "$_/$tool" } qw(/usr/local/bin /usr/bin /bin);
 			symlink $path, "$top/tools/$tool" if $path;
 		}
@@ -135,6 +135,7 @@ is($out, "$house/build/tallyd\n-f\n-c\n$house/var/tallyd.conf\n", '... becomes t
 my $configuration = contents("$house/var/tallyd.conf");
 like($configuration, qr/^listen "127\.0\.0\.1:7070" \{\n\tprotocol = "http"\n\}\n/m, '... on port 7070');
 like($configuration, qr/^data_directory = "\Q$house\E\/var"\n/m, '... with its data in var/');
+is((stat "$house/var")[2] & 0777, 0700, '... which is nobody else\'s to read');
 
 machine(uid => 1000, apt => "exit 100\n");
 script("$house/var/tallyd.conf", "mine\n");

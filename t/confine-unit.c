@@ -883,6 +883,23 @@ static int do_journal(const struct place *place)
 	return line != 0 ? line : tell("as the journal writer", write_segment(place));
 }
 
+static int compare(const void *left, const void *right)
+{
+	return *(const int *)left - *(const int *)right;
+}
+
+/* So many that libc takes memory for it. */
+static int sort_many(void)
+{
+	static int numbers[10000];
+
+	for (int i = 0; i < 10000; i++)
+		numbers[i] = -i;
+	qsort(numbers, 10000, sizeof *numbers, compare);
+	STEP(numbers[0] == -9999);
+	return 0;
+}
+
 static int write_snapshot(void)
 {
 	char path[256], name[SEGMENT_NAME_SIZE];
@@ -912,6 +929,8 @@ static int do_snapshotter(const struct place *place)
 	(void)place;
 	if (line == 0)
 		line = use_clocks();
+	if (line == 0)
+		line = sort_many();
 	return tell("as the snapshotter", line != 0 ? line : write_snapshot());
 }
 

@@ -107,11 +107,10 @@ static const int of_writers[] = {
     SCMP_SYS(fchown32), SCMP_SYS(geteuid),   SCMP_SYS(geteuid32),
 };
 
+/* Folders; and qsort(3), which asks how much memory there is. */
 static const int of_snapshotter[] = {
-    SCMP_SYS(getdents64),
-    SCMP_SYS(unlinkat),
-    SCMP_SYS(renameat),
-    SCMP_SYS(renameat2),
+    SCMP_SYS(getdents64), SCMP_SYS(unlinkat), SCMP_SYS(renameat),
+    SCMP_SYS(renameat2),  SCMP_SYS(sysinfo),
 };
 
 /*
