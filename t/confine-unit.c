@@ -213,6 +213,13 @@ static int try_listen(const struct place *place)
 	return result_of(listen(place->listener, BACKLOG));
 }
 
+static int try_option(const struct place *place)
+{
+	const int size = 4096;
+
+	return result_of(setsockopt(place->listener, SOL_SOCKET, SO_RCVBUF, &size, sizeof size));
+}
+
 static int try_send_to(const struct place *place)
 {
 	return result_of(sendto(place->system_log, "x", 1, 0,
@@ -529,6 +536,7 @@ static const struct {
     {"connect", try_connect, C},
     {"bind", try_bind, C},
     {"listen", try_listen, C},
+    {"an option of sockets in general", try_option, C},
     {"a datagram to somebody", try_send_to, C},
     {"reading a file by its path", try_open, W | J},
 #ifdef SYS_open
@@ -804,6 +812,8 @@ static int use_handover(const struct place *place)
 static int use_connection(const struct place *place)
 {
 	const int on = 1;
+	struct ucred peer;
+	socklen_t size = sizeof peer;
 	struct epoll_event event = {.events = EPOLLIN};
 	int loop = place->elsewhere; /* put there before */
 	char text[4];
@@ -812,6 +822,7 @@ static int use_connection(const struct place *place)
 	STEP(epoll_wait(loop, &event, 1, 10000) == 1);
 	int fd = accept4(place->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	STEP(fd >= 0 && setsockopt(fd, IPPROTO_TCP, 1 /* TCP_NODELAY */, &on, sizeof on) == 0);
+	STEP(getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0);
 	STEP(send(fd, "text", 4, MSG_NOSIGNAL) == 4);
 	STEP(recv(fd, text, sizeof text, 0) == -1 && errno == EAGAIN);
 	STEP(shutdown(fd, SHUT_WR) == 0 && close(fd) == 0);

@@ -260,6 +260,9 @@ static void allow_worker(struct filter *filter, const struct confine *confine)
 	ALLOW_IF(filter, SCMP_SYS(setsockopt), is_int(1, IPPROTO_TCP), is_int(2, TCP_NODELAY));
 	ALLOW_IF(filter, SCMP_SYS(setsockopt), is_int(1, IPPROTO_TCP),
 	         is_int(2, TCP_NOTSENT_LOWAT));
+	/* Who has connected (src/server/served.h)? */
+	ALLOW_IF(filter, SCMP_SYS(getsockopt), is_int(1, SOL_SOCKET), is_int(2, SO_PEERCRED));
+	ALLOW_IF(filter, SCMP_SYS(getsockopt), is_int(1, SOL_SOCKET), is_int(2, SO_PEERGROUPS));
 	if (confine->journal < 0)
 		return;
 	ALLOW_IF(filter, SCMP_SYS(openat), folder, is_opened(2, O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
