@@ -423,7 +423,7 @@ static int make_and_load(const struct confine *confine, enum confine_seccomp sec
 	/* Calls by way of another architecture's entry are none of these. */
 	filter.error = -seccomp_attr_set(filter.context, SCMP_FLTATR_ACT_BADARCH, refusal);
 	/* By number in a tree, not one after the other. */
-	if (filter.error == 0 && !master)
+	if (filter.error == 0)
 		filter.error = -seccomp_attr_set(filter.context, SCMP_FLTATR_CTL_OPTIMIZE, 2);
 	if (filter.error == 0)
 		add_rules(&filter, confine, refusal);
