@@ -64,6 +64,7 @@ void counter_bury(struct counters *set)
 	    COUNTER_CONNECTIONS_WRITING,
 	    COUNTER_CONNECTIONS_CLOSING,
 	    COUNTER_CLIENT_ADDRESSES,
+	    COUNTER_CHAT_MEMBERS,
 	};
 
 	for (size_t i = 0; i < sizeof gauges / sizeof *gauges; i++)

@@ -15,6 +15,7 @@
 #include "operation.h"
 #include "region.h"
 #include "ring.h"
+#include "room.h"
 #include "table.h"
 
 #define REGION_MAGIC   UINT64_C(0x31646c796c6c6174) /* "tallyld1" */
@@ -73,6 +74,58 @@ struct id_bucket {
 	struct id_slot slot[IDS_BUCKET];
 };
 
+/* One place of a ring of lines: a seqlock. */
+struct room_cell {
+	_Alignas(CACHE_LINE) _Atomic uint64_t number; /* of its line, and 1; 0: being written */
+	_Atomic uint64_t word[sizeof(struct room_line) / sizeof(uint64_t)];
+};
+
+struct room_member {
+	uint64_t serial; /* 0: the place is free */
+	uint32_t slot;   /* of the process that serves it */
+	uint32_t life;   /* of that slot, then */
+	struct room_name nick;
+};
+
+/* What is counted of the room. */
+struct room_count {
+	uint64_t last_us; /* the newest line's time */
+	uint64_t serials; /* given */
+	uint64_t guests;  /* likewise */
+	uint32_t members;
+	uint32_t zero;
+};
+
+/* A change in progress: it has happened once `commit` is 1, and is copied until that is 0 again. */
+struct room_step {
+	_Atomic uint64_t commit;
+	uint64_t number; /* of `line` in the news; ROOM_NOWHERE: it is none */
+	uint64_t past;   /* likewise in the past */
+	uint32_t place;  /* of the member that becomes `after`; ROOM_MEMBERS_MAX: none does */
+	uint32_t zero;
+	struct room_member after;
+	struct room_count count;
+	struct room_line line;
+};
+#define ROOM_NOWHERE UINT64_MAX
+
+/* The operators' room. */
+struct room_area {
+	struct lock lock;
+	_Alignas(CACHE_LINE) _Atomic uint64_t end; /* of the news */
+	_Atomic uint64_t past_end;
+	_Atomic uint32_t deaths;     /* burials, of all slots */
+	_Atomic uint32_t remembered; /* room_remember was called */
+	_Atomic uint32_t members;    /* as in `count`, for who has no lock */
+	_Alignas(CACHE_LINE) _Atomic uint32_t life[REGION_PROCESSES_MAX]; /* burials, by slot */
+	_Atomic uint32_t want[REGION_PROCESSES_MAX];                      /* 1: wants to be woken */
+	struct room_step step;
+	struct room_count count;
+	struct room_member member[ROOM_MEMBERS_MAX];
+	struct room_cell news[ROOM_LINES];
+	struct room_cell past_line[ROOM_PAST];
+};
+
 /* Where everything is: made of the geometry alone. */
 struct shape {
 	uint64_t locks_at; /* of stripes, then of ids, then of buckets of holds, then the ring's */
@@ -84,6 +137,7 @@ struct shape {
 	uint64_t processes_at;
 	uint64_t clients_at; /* of each process slot client_entries of them */
 	uint64_t ring_at;
+	uint64_t room_at;
 	uint64_t size;
 	uint64_t hold_slots;
 	uint32_t stripes;
@@ -140,6 +194,7 @@ struct region {
 	struct process *processes;
 	_Atomic uint64_t *clients;
 	unsigned char *ring;
+	struct room_area *room;
 	uint64_t size;
 	uint32_t ring_lock; /* the number of the ring's lock: the last */
 	uint32_t slot;      /* this process's */
@@ -163,6 +218,9 @@ _Static_assert(sizeof(struct lock) == CACHE_LINE, "a lock is one cache line");
 _Static_assert(sizeof(struct account_slot) % CACHE_LINE == 0, "slots are whole cache lines");
 _Static_assert(sizeof(struct account_slot) <= OPERATION_CELL_MAX, "a slot fits an image");
 _Static_assert(sizeof(struct hold_slot) <= OPERATION_CELL_MAX, "a hold fits an image");
+_Static_assert(sizeof(struct room_line) % sizeof(uint64_t) == 0, "lines are copied by words");
+_Static_assert((ROOM_LINES & (ROOM_LINES - 1)) == 0 && (ROOM_PAST & (ROOM_PAST - 1)) == 0,
+               "places of lines go round without a gap");
 _Static_assert(sizeof(struct image) % sizeof(uint64_t) == 0, "images keep their alignment");
 _Static_assert(IDS_BUCKET > OPERATION_IMAGES_MAX, "a bucket is never staged as a whole");
 _Static_assert(REGION_RING_MIN - RING_RESERVE >= 2 * OPERATION_BYTES_MAX + SEGMENT_HEAD,

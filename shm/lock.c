@@ -61,8 +61,10 @@ static int wait_for(struct region *region, pthread_mutex_t *mutex, uint32_t numb
 	}
 }
 
-static int take(struct region *region, pthread_mutex_t *mutex, uint32_t number)
+int lock_wait(struct region *region, struct lock *lock, uint32_t number)
 {
+	pthread_mutex_t *mutex = &lock->mutex;
+
 	for (int spin = 0; spin < LOCK_SPINS; spin++) {
 		int error = pthread_mutex_trylock(mutex);
 		if (error != EBUSY)
@@ -93,7 +95,7 @@ bool lock_acquire(struct region *region, uint32_t number)
 	 */
 	if (region_poisoned(region))
 		return false;
-	int error = take(region, mutex, number);
+	int error = lock_wait(region, &region->locks[number], number);
 	if (error == EOWNERDEAD) {
 		if (!inherit(region, mutex, number))
 			return false;

@@ -22,6 +22,12 @@ int lock_init(struct lock *lock);
 bool lock_acquire(struct region *region, uint32_t number);
 void lock_release(struct region *region, uint32_t number);
 
+/*
+ * The way to LOCK alone, called NUMBER in alarms: 0 or EOWNERDEAD, and it is held, by the meaning
+ * of pthread_mutex_lock(3); or another error.  For a lock that guards nothing of the ledger.
+ */
+int lock_wait(struct region *region, struct lock *lock, uint32_t number);
+
 /* The number of the ring's lock. */
 uint32_t lock_ring(const struct region *region);
 

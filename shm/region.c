@@ -127,6 +127,7 @@ static bool shape_region(const struct region_geometry *geometry, struct shape *s
 	shape->clients_at =
 	    place(&end, (uint64_t)geometry->processes * shape->client_entries, sizeof(uint64_t));
 	shape->ring_at = place(&end, geometry->ring_size, 1);
+	shape->room_at = place(&end, 1, sizeof(struct room_area));
 	shape->size = end;
 	return true;
 }
@@ -157,6 +158,7 @@ static void view(struct region *region, void *base, uint64_t size)
 	region->processes = (struct process *)(void *)(region->base + shape->processes_at);
 	region->clients = (_Atomic uint64_t *)(void *)(region->base + shape->clients_at);
 	region->ring = region->base + shape->ring_at;
+	region->room = (struct room_area *)(void *)(region->base + shape->room_at);
 	region->ring_lock = shape->locks - 1;
 }
 
@@ -192,12 +194,12 @@ static int fill(struct region *region, void *base, const struct region_geometry 
 	header->base_us = now > HINTS_PAST_US ? now - HINTS_PAST_US : 0;
 	fill_settings(&header->settings);
 	view(region, base, shape->size);
-	for (uint32_t i = 0; i < shape->locks; i++) {
-		int error = lock_init(&region->locks[i]);
-		if (error != 0) {
-			errno = error;
-			return -1;
-		}
+	int error = lock_init(&region->room->lock);
+	for (uint32_t i = 0; i < shape->locks && error == 0; i++)
+		error = lock_init(&region->locks[i]);
+	if (error != 0) {
+		errno = error;
+		return -1;
 	}
 	header->magic = REGION_MAGIC;
 	return 0;
@@ -445,4 +447,5 @@ void region_reset_slot(struct region *region, uint32_t slot)
 	atomic_store(&process->want, 0);
 	counter_bury(&process->counters);
 	clients_bury(region, slot);
+	room_bury(region, slot);
 }

@@ -1,7 +1,7 @@
 /*
  * The region: one POSIX shared-memory object that the master creates before its
  * first fork and that every child inherits.  It holds the account table, the journal
- * ring, the operation areas, the counters and the marks.  It is rebuilt from disk at
+ * ring, the operation areas, the counters, the marks and the operators' room.  It is rebuilt from disk at
  * every start; nothing in it outlives the daemon.
  */
 #ifndef TALLYD_SHM_REGION_H
@@ -223,7 +223,9 @@ uint32_t region_stripes(const struct region *region); /* of accounts: the first 
 typedef void region_alarm(uint32_t lock, unsigned seconds);
 void region_on_alarm(struct region *region, region_alarm *alarm);
 
-/* A slot's owner is gone: its gauges and its wish to be woken are not the next one's.  Master only.
+/*
+ * A slot's owner is gone: its gauges and its wish to be woken are not the next one's, nor are its
+ * members of the room.  Master only.
  */
 void region_reset_slot(struct region *region, uint32_t slot);
 

@@ -21,7 +21,11 @@ my @ROOMS = (
 	{ room => 'src/wire',   knows => [qr{^src/ledger/event\.h$}] },
 	{ room => 'src/server', knows => [
 			qr{^src/ledger/(?:event|facts|history|ledger|tail)\.h$}, qr{^src/wire/}, qr{^src/base/},
-			qr{^shm/(?:clients|counter)\.h$},
+			qr{^shm/(?:clients|counter|room)\.h$},
+		] },
+	{ room => 'src/server/chat', knows => [
+			qr{^src/server/(?:chat_protocol|connection|feed|moment|release)\.h$}, qr{^src/ledger/(?:event|tail)\.h$}, qr{^src/wire/},
+			qr{^src/base/}, qr{^shm/(?:counter|room)\.h$},
 		] },
 	{ room => 'src/server/redis', knows => [
 			qr{^src/server/(?:auth|connection|handlers|hold_id|note|walk)\.h$}, qr{^src/ledger/(?:event|facts|ledger)\.h$}, qr{^src/wire/},
@@ -37,6 +41,7 @@ my @ROOMS = (
 my @PERMITTED = (
 	# The door to that room.
 	{ file => qr{^src/server/redis_protocol\.c$}, what => qr{^src/server/redis/redis\.h$} },
+	{ file => qr{^src/server/chat_protocol\.c$}, what => qr{^src/server/chat/chat\.h$} },
 	# Both understand the configuration alike because one reader reads it.
 	{ file => qr{^src/tools/configuration\.c$}, what => qr{^src/daemon/config\.h$} },
 );

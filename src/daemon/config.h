@@ -58,7 +58,8 @@ struct config {
 	char *log;             /* "stderr", "syslog" or an absolute path */
 	enum log_level log_level;
 	enum log_format log_format;
-	char *access_log; /* absolute path; "": none */
+	char *access_log;   /* absolute path; "": none */
+	char *chat_history; /* likewise */
 	enum config_sync sync;
 	uint32_t sync_interval;   /* milliseconds */
 	uint64_t journal_segment; /* bytes, a multiple of 4 KiB */

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "../../shm/counter.h"
+#include "../../shm/room.h"
 #include "../base/clock.h"
 #include "../base/log.h"
 #include "../base/pass.h"
@@ -26,6 +27,13 @@
 #define ERROR_SIZE 512
 
 static const struct child nobody = {.ready_fd = -1, .handover_fd = -1};
+
+static void child_forget_paths(struct child *child)
+{
+	free(child->access_log);
+	free(child->chat_history);
+	child->access_log = child->chat_history = NULL;
+}
 
 int family_open(struct family *family)
 {
@@ -198,6 +206,8 @@ static void settings_from(struct server_settings *settings, const struct config 
 	    .started_us = family->started_us,
 	    .access_log = config->access_log[0] != '\0' ? config->access_log : NULL,
 	    .access_log_required = trial,
+	    .chat_history = config->chat_history[0] != '\0' ? config->chat_history : NULL,
+	    .chat_history_required = trial,
 	    .access_log_json = config->log_format == LOG_FORMAT_JSON,
 	};
 	/* The configuration was checked with the same function. */
@@ -252,6 +262,7 @@ static int serve(const struct family *family, uint32_t slot, const struct config
 	struct server_settings settings;
 	struct journal_reader *history = history_open(family->region, family->instance->journal);
 	struct ledger *ledger;
+	struct room *room;
 
 	if (history == NULL) {
 		log_error("%s: cannot be read: %s", family->instance->journal, strerror(errno));
@@ -261,6 +272,9 @@ static int serve(const struct family *family, uint32_t slot, const struct config
 	if (ledger == NULL)
 		return region_poisoned(family->region) ? 70 : EXIT_FAILURE;
 	/* The set has the listeners in the order of the configuration. */
+	room = room_open(family->region, slot);
+	if (room == NULL)
+		return EXIT_FAILURE;
 	for (size_t i = 0; i < listeners->count; i++)
 		listener[i] =
 		    (struct server_listener){.fd = listeners->sockets[i].fd,
@@ -279,6 +293,7 @@ static int serve(const struct family *family, uint32_t slot, const struct config
 	                              .listener_count = listeners->count,
 	                              .ledger = ledger,
 	                              .history = history,
+	                              .room = room,
 	                              .counters = counter_set(family->region, slot),
 	                              .clients = family->region,
 	                              .peers = peers,
@@ -286,6 +301,8 @@ static int serve(const struct family *family, uint32_t slot, const struct config
 	                              .sets = sets,
 	                              .set_count = REGION_PROCESSES_MAX,
 	                              .wake_fd = family->wake_fds[slot],
+	                              .wake_fds = family->wake_fds,
+	                              .wake_count = REGION_PROCESSES_MAX,
 	                              .ready_fd = ends->ready,
 	                              .handover_fd = ends->handover,
 	                              .confine = confine_worker,
@@ -325,7 +342,7 @@ static void untie(struct child *child, const struct ends *ends, bool born)
 	if (!born) {
 		close_end(child->ready_fd);
 		close_end(child->handover_fd);
-		free(child->access_log);
+		child_forget_paths(child);
 	}
 	errno = error;
 }
@@ -341,6 +358,8 @@ int family_worker(struct family *family, unsigned number, const struct config *c
 		return -1;
 	if (config->access_log[0] != '\0')
 		child.access_log = strdup(config->access_log);
+	if (config->chat_history[0] != '\0')
+		child.chat_history = strdup(config->chat_history);
 	pid_t pid = give_birth(family, (uint32_t)slot, &child, "tallyd-worker");
 	if (pid == 0) {
 		close(child.ready_fd);
@@ -422,15 +441,30 @@ int family_find(const struct family *family, pid_t pid)
 	return -1;
 }
 
+/* Whoever of the workers is awake first tells of the clients that the dead one had in the room. */
+static void wake_workers(const struct family *family)
+{
+	for (uint32_t i = 0; i < REGION_PROCESSES_MAX; i++) {
+		if (family->child[i].role != ROLE_WORKER)
+			continue;
+		/* It can only fail where it is not needed: the count is at its end. */
+		ssize_t ignored = write(family->wake_fds[i], &(uint64_t){1}, sizeof(uint64_t));
+		(void)ignored;
+	}
+}
+
 void family_forget(struct family *family, uint32_t slot)
 {
 	struct child *child = &family->child[slot];
+	bool worker = child->role == ROLE_WORKER;
 
 	close_end(child->ready_fd);
 	close_end(child->handover_fd);
-	free(child->access_log);
+	child_forget_paths(child);
 	*child = nobody;
 	region_reset_slot(family->region, slot);
+	if (worker)
+		wake_workers(family);
 }
 
 static enum region_member_state state_of(const struct child *child, bool draining)

@@ -25,11 +25,12 @@ enum role { ROLE_NONE, ROLE_WORKER, ROLE_JOURNAL, ROLE_SNAPSHOT };
 struct child {
 	enum role role; /* ROLE_NONE: the slot is free */
 	pid_t pid;
-	unsigned number;  /* of a worker, for people: 1 and up */
-	int ready_fd;     /* of a worker that is not ready yet, else -1 */
-	int handover_fd;  /* where it takes files that were opened anew (base/pass.h), -1: it does
-	                     not */
-	char *access_log; /* of a worker: the path of its access log, owned; NULL: it has none */
+	unsigned number;    /* of a worker, for people: 1 and up */
+	int ready_fd;       /* of a worker that is not ready yet, else -1 */
+	int handover_fd;    /* where it takes files that were opened anew (base/pass.h), -1: it does
+	                       not */
+	char *access_log;   /* of a worker: the path of its access log, owned; NULL: it has none */
+	char *chat_history; /* likewise, of its chat's history */
 	bool ready;
 	bool leaving; /* told to drain; not to be replaced */
 	uint64_t born_us;

@@ -28,7 +28,7 @@ static const char *const level_words[] = {"error", "warning", "notice", "info", 
 static const char *const format_words[] = {"text", "json", NULL};
 static const char *const seccomp_words[] = {"off", "log", "errno", "kill", NULL};
 static const char *const sync_words[] = {"always", "interval", NULL};
-static const char *const protocol_words[] = {"http", "redis", "echo", NULL};
+static const char *const protocol_words[] = {"http", "redis", "echo", "chat", NULL};
 
 #define IN(type, member)  .offset = offsetof(type, member), .size = sizeof(((type *)0)->member)
 #define OF(member)        .name = #member, IN(struct config, member)
@@ -68,6 +68,8 @@ static const struct key config_table[] = {
     {OF(log_format), .kind = KIND_CHOICE, .choices = format_words, .fallback = "text",
      .allowed = "text, json"},
     {OF(access_log), .kind = KIND_PATH_EMPTY, .fallback = "",
+     .allowed = PATH_ALLOWED ", or \"\" for none"},
+    {OF(chat_history), .kind = KIND_PATH_EMPTY, .fallback = "",
      .allowed = PATH_ALLOWED ", or \"\" for none"},
     {OF(sync), .kind = KIND_CHOICE, .choices = sync_words, .fallback = "always",
      .allowed = "always, interval"},
@@ -128,7 +130,7 @@ static const struct key config_table[] = {
 
 static const struct key listen_table[] = {
     {OF_LISTEN(protocol), .kind = KIND_CHOICE_TEXT, .choices = protocol_words, .fallback = "http",
-     .allowed = "http, redis, echo"},
+     .allowed = "http, redis, echo, chat"},
     {OF_LISTEN(allow_anonymous), .kind = KIND_FLAG, .fallback = "false", .allowed = "true, false"},
     {OF_LISTEN(backlog), .kind = KIND_COUNT, RANGE(1, 65535), .fallback = "511",
      .allowed = "1 to 65535"},

@@ -646,6 +646,11 @@ void connection_stream(struct connection *connection, bool on)
 	connection->streaming = on;
 }
 
+void connection_poke(struct connection *connection)
+{
+	again_push(connection);
+}
+
 bool connection_may_go_on(struct connection *connection)
 {
 	struct worker *worker = connection->worker;

@@ -113,6 +113,12 @@ void connection_serve_again(struct worker *worker);
  */
 void connection_stream(struct connection *connection, bool on);
 
+/*
+ * There is news for CONNECTION, a stream: `arrived` is called in the worker's next turn, with what
+ * is kept or without bytes, also while it is paused or blocked.
+ */
+void connection_poke(struct connection *connection);
+
 /* May another request be served now?  If not, `arrived` is called again in time. */
 bool connection_may_go_on(struct connection *connection);
 

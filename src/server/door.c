@@ -15,7 +15,7 @@ bool door_prepare(struct door *door, const struct server_listener *source, bool 
 	door->protocol = protocol_find(source->protocol);
 	if (!door->protocol) {
 		log_error(
-		    "listener %s: there is no protocol \"%s\"; use \"http\", \"redis\" or \"echo\"",
+		    "listener %s: there is no protocol \"%s\"; use \"http\", \"redis\", \"echo\" or \"chat\"",
 		    source->address, source->protocol);
 		return false;
 	}

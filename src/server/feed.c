@@ -11,6 +11,7 @@
 #include "../wire/reason.h"
 #include "../wire/token.h"
 #include "note.h"
+#include "release.h"
 
 #define REQUEST_LINE "GET /feed HTTP/1.1"
 
@@ -526,14 +527,8 @@ static void look(struct feeds *feeds)
  */
 static void ask(struct feeds *feeds)
 {
-	struct worker *worker = feeds->worker;
-
-	if (worker->held.first || worker->wanted != 0)
-		return;
-	if (ledger_want(worker->server->ledger, feeds->seen))
-		worker->wanted = feeds->seen;
-	else
-		arm(feeds, worker->now + FEED_REST);
+	if (!release_ask(feeds->worker, feeds->seen))
+		arm(feeds, feeds->worker->now + FEED_REST);
 }
 
 void feeds_turn_ends(struct worker *worker)

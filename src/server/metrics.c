@@ -236,6 +236,9 @@ static const struct {
     {COUNTER_FEED_BLOCKS, "tallyd_feed_blocks_total",
      "How many blocks of events feeds were given, all together."},
     {COUNTER_ECHO_BYTES, "tallyd_echo_bytes_total", "Bytes sent back by the echo protocol."},
+    {COUNTER_CHAT_LINES, "tallyd_chat_lines_total", "Lines that were said in the chat."},
+    {COUNTER_CHAT_DROPPED, "tallyd_chat_dropped_total",
+     "Clients of the chat that were dropped because they did not take its lines."},
     {COUNTER_JOURNAL_BYTES, "tallyd_journal_written_bytes_total", "Bytes of journal written."},
 };
 
@@ -256,6 +259,12 @@ static void write_refused(struct page *page)
 	for (unsigned i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++)
 		labelled(page, name, "reason", reasons[i],
 		         counter_load(&page->total, COUNTER_REFUSED_NOT_PROXY + i));
+}
+
+static void write_chat(struct page *page)
+{
+	gauge(page, "tallyd_chat_members", "Clients that are in the chat.",
+	      counter_load(&page->total, COUNTER_CHAT_MEMBERS));
 }
 
 static void write_waiting(struct page *page)
@@ -456,6 +465,7 @@ void metrics_write(struct text *out, const struct metrics *metrics)
 	write_waiting(&page);
 	write_singles(&page);
 	write_refused(&page);
+	write_chat(&page);
 	write_ring(&page);
 	write_tables(&page);
 	write_journal(&page);

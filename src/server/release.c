@@ -89,6 +89,16 @@ static void on_watch(struct ev_loop *loop, ev_timer *timer, int events)
 	look(worker);
 }
 
+bool release_ask(struct worker *worker, uint64_t lsn)
+{
+	if (worker->held.first || worker->wanted != 0)
+		return true;
+	if (!ledger_want(worker->server->ledger, lsn))
+		return false;
+	worker->wanted = lsn;
+	return true;
+}
+
 void release_turn_ends(struct worker *worker)
 {
 	struct ledger *ledger = worker->server->ledger;

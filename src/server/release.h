@@ -20,6 +20,12 @@ void release_hold(struct connection *connection);
 void release_drop(struct connection *connection);
 
 /*
+ * Has the worker woken when the journal has got past LSN, or earlier: also for who has no answer
+ * waiting.  False: it has, no wake-up comes.
+ */
+bool release_ask(struct worker *worker, uint64_t lsn);
+
+/*
  * At the end of a turn of the loop: tells the journal writer of new work, asks to be woken
  * for the first in the line, and lets go who need not wait.
  */

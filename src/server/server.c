@@ -8,6 +8,7 @@
 #include "../base/log.h"
 #include "../base/pass.h"
 #include "accept.h"
+#include "chat_protocol.h"
 #include "connection.h"
 #include "drain.h"
 #include "feed.h"
@@ -77,6 +78,7 @@ static void on_turn_ends(struct ev_loop *loop, ev_prepare *prepare, int events)
 		return;
 	release_turn_ends(worker);
 	feeds_turn_ends(worker);
+	chats_turn_ends(worker);
 	if (worker->access_log)
 		log_turn_ends(worker);
 }
@@ -143,6 +145,8 @@ static void adopt(struct worker *worker, char what, int fd)
 	         access_log_adopt(worker->access_log, fd) < 0)
 		log_warning("access log %s cannot be changed: %m; the old file stays in use",
 		            worker->settings->access_log);
+	else if (what == SERVER_CHAT_HISTORY)
+		chats_adopt(worker, fd);
 	else if (what != SERVER_LOG && !(what == SERVER_ACCESS_LOG && worker->access_log))
 		close(fd);
 }
@@ -227,7 +231,7 @@ static bool worker_init(struct worker *worker)
 	read_clock(worker);
 	counter_store(worker->server->counters, COUNTER_PID, (uint64_t)getpid());
 	worker->acceptor = acceptor_new(worker);
-	return worker->acceptor && open_access_log(worker);
+	return worker->acceptor && open_access_log(worker) && chats_open(worker);
 }
 
 static void start_watchers(struct worker *worker)
@@ -269,6 +273,7 @@ static void worker_end(struct worker *worker)
 	while (worker->slab && (connection = slab_next(worker->slab, &cursor)))
 		connection_cut(connection);
 	access_log_close(worker->access_log);
+	chats_close(worker);
 	acceptor_free(worker->acceptor);
 	buffers_free(worker->buffers);
 	slab_free(worker->slab);

@@ -15,6 +15,7 @@ struct ledger;
 struct journal_reader; /* src/ledger/history.h */
 struct tokens;         /* src/wire/token.h */
 struct served;         /* served.h */
+struct room;           /* shm/room.h */
 struct counters;       /* shm/counter.h: this process's set */
 struct region;
 
@@ -45,16 +46,19 @@ struct server_settings {
 	const struct tokens *tokens; /* who may speak; NULL: nobody is asked */
 	bool diagnostics;            /* GET /fast, GET /sleep */
 	const char *version;
-	uint32_t workers;         /* configured, for GET / */
-	uint64_t started_us;      /* of the daemon, microseconds since 1970 */
-	const char *access_log;   /* path or NULL */
-	bool access_log_json;     /* its lines are JSON */
-	bool access_log_required; /* without it do not start; otherwise say so and go on */
+	uint32_t workers;           /* configured, for GET / */
+	uint64_t started_us;        /* of the daemon, microseconds since 1970 */
+	const char *access_log;     /* path or NULL */
+	bool access_log_json;       /* its lines are JSON */
+	bool access_log_required;   /* without it do not start; otherwise say so and go on */
+	const char *chat_history;   /* path or NULL */
+	bool chat_history_required; /* likewise */
 };
 
 /* What is handed over. */
-#define SERVER_LOG        'L'
-#define SERVER_ACCESS_LOG 'A'
+#define SERVER_LOG          'L'
+#define SERVER_ACCESS_LOG   'A'
+#define SERVER_CHAT_HISTORY 'C'
 
 struct server {
 	const struct server_settings *settings;
@@ -62,6 +66,7 @@ struct server {
 	size_t listener_count;
 	struct ledger *ledger;
 	struct journal_reader *history; /* NULL: statements cannot be had */
+	struct room *room;              /* NULL: no listener can speak chat */
 	struct counters *counters;
 	struct region
 	    *clients; /* whose tables count each client's (shm/clients.h); NULL: none do */
@@ -69,7 +74,9 @@ struct server {
 	size_t peer_count;
 	const struct counters *const *sets; /* the sets of all slots, by slot, set_count of them */
 	size_t set_count;
-	int wake_fd;     /* eventfd that the journal writer writes when answers may leave */
+	int wake_fd;         /* eventfd that the journal writer writes when answers may leave */
+	const int *wake_fds; /* those of all slots, by slot, wake_count of them, to wake others */
+	size_t wake_count;
 	int ready_fd;    /* one byte is written here once the loop serves; then closed; -1: none */
 	int handover_fd; /* where files come that were opened anew (base/pass.h); -1: none */
 	/* NULL, or called when all is open and nothing is served: false, and it is not (logged). */

@@ -29,6 +29,7 @@ struct acceptor;
 struct group;
 struct heads;
 struct feeds;
+struct chats;
 
 /* Each is a further step towards the end. */
 enum phase {
@@ -63,6 +64,7 @@ struct worker {
 	struct group *group; /* of the connection being served, group.h */
 	struct heads *heads; /* heads.h */
 	struct feeds *feeds; /* feed.h */
+	struct chats *chats; /* chat_protocol.h; NULL: no listener speaks chat */
 
 	struct connection_list held;  /* their answers wait for the journal, the oldest first */
 	struct connection_list again; /* have used up their slice of a turn */
