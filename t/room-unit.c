@@ -529,6 +529,17 @@ static bool kill_after(struct deaths *deaths, uint32_t n)
 	return there;
 }
 
+static uint64_t visible; /* lines that could be read before the death is told of */
+static unsigned hidden;  /* times that one could not, meanwhile */
+
+static void look_at_last(uint32_t n)
+{
+	struct room_line line;
+	(void)n;
+
+	hidden += room_read(rooms[SLOT_SURVIVOR], visible - 1, &line) != ROOM_LINE;
+}
+
 /* Those who tell of the death at each instruction of theirs are killed as well. */
 static void kill_heirs(struct deaths *deaths)
 {
@@ -539,7 +550,11 @@ static void kill_heirs(struct deaths *deaths)
 
 	room_bury(region, SLOT_VICTIM);
 	memcpy(heirs.image, area, sizeof *area);
-	step_record(&heirs.path, do_sweep, SLOT_HEIR, NULL);
+	visible = room_end(rooms[SLOT_SURVIVOR]);
+	hidden = 0;
+	step_record(&heirs.path, do_sweep, SLOT_HEIR, look_at_last);
+	if (hidden != 0)
+		fail_at(&heirs, 0, "a line that could be read was written again");
 	for (uint32_t n = deaths->count % deaths->stride; n <= heirs.path.steps;
 	     n += deaths->stride) {
 		if (!kill_after(&heirs, n))
