@@ -105,8 +105,8 @@ static void sit_down(struct chat *chat)
 	case ROOM_DONE:
 		break;
 	case ROOM_FULL:
-		refusal_note(&chats->worker->refusals, REFUSAL_BUSY, chats->worker->now,
-		             "a client of the chat: the room is full");
+		refusal_note(&chats->worker->refusals, REFUSAL_CHAT_FULL, chats->worker->now,
+		             "a client of the chat");
 		leave(chat, ROOM_LEFT);
 		SAY_LAST(chat, "the room is full: come back later");
 		return;

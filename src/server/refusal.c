@@ -35,6 +35,7 @@ static const struct class classes[REFUSAL_CLASSES] = {
                            "its scopes and its prefix stand in auth_file"},
     [REFUSAL_STRANGER] = {LOG_LEVEL_NOTICE, "users who are not served",
                           "see allow_users and allow_groups of the listener"},
+    [REFUSAL_CHAT_FULL] = {LOG_LEVEL_WARNING, "the chat is full", "some of its clients must leave"},
     [REFUSAL_PAUSED] = {LOG_LEVEL_WARNING, "not accepting connections",
                         "raise max_connections or the limit of open files"},
     [REFUSAL_NOT_PROXY] = {LOG_LEVEL_WARNING, "connections past the proxy",

@@ -23,6 +23,7 @@ enum refusal {
 	REFUSAL_UNAUTHORIZED, /* no token, or none of ours */
 	REFUSAL_FORBIDDEN,    /* a token that does not permit it */
 	REFUSAL_STRANGER,     /* on a Unix socket, who is not named */
+	REFUSAL_CHAT_FULL,    /* nobody more is let into the chat */
 	REFUSAL_PAUSED,       /* listeners, at a limit or out of descriptors */
 	REFUSAL_NOT_PROXY,    /* who connects where only proxies may */
 	REFUSAL_HEADER,       /* a proxy that does not begin as one */

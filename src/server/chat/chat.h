@@ -28,6 +28,7 @@ struct chat_history;
 #define CHAT_SLICE       64      /* clients that are given something in one turn of the loop */
 #define CHAT_SHARE       20      /* one part in so many of a worker's time for all of them */
 #define CHAT_REST        0.002   /* seconds between two rounds, at least */
+#define CHAT_REST_MAX    0.05    /* and at most: not all that a round takes is its own doing */
 #define CHAT_LOOK        1.0     /* seconds until we look ourselves, should a wake-up be lost */
 #define CHAT_LEAVE       1.0     /* seconds before the end of a drain to say good-bye */
 #define CHAT_UNSENT      65536   /* bytes that the kernel keeps for a client besides its window */

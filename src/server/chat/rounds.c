@@ -166,7 +166,8 @@ static void end_round(struct chats *chats)
 	double now = clock_now();
 
 	chats->round = false;
-	chats->rest_until = now + fmax(CHAT_REST, (now - chats->began) * (CHAT_SHARE - 1));
+	double rest = (now - chats->began) * (CHAT_SHARE - 1);
+	chats->rest_until = now + fmin(fmax(CHAT_REST, rest), CHAT_REST_MAX);
 }
 
 /*
