@@ -237,7 +237,7 @@ static bool drains(struct chat *chat)
 		return false;
 	}
 	leave(chat, ROOM_LEFT);
-	connection_hurry(chat->connection, CHAT_LEAVE);
+	connection_hurry(chat->connection, CHAT_HURRY);
 	if (worker->phase == PHASE_GENTLE)
 		SAY_LAST(chat, "tallyd was reloaded: come back; good-bye");
 	else

@@ -30,7 +30,8 @@ struct chat_history;
 #define CHAT_REST        0.002   /* seconds between two rounds, at least */
 #define CHAT_REST_MAX    0.05    /* and at most: not all that a round takes is its own doing */
 #define CHAT_LOOK        1.0     /* seconds until we look ourselves, should a wake-up be lost */
-#define CHAT_LEAVE       1.0     /* seconds before the end of a drain to say good-bye */
+#define CHAT_LEAVE       3.0     /* seconds before the end of a drain to say good-bye */
+#define CHAT_HURRY       1.0     /* seconds that one that takes nothing has left then */
 #define CHAT_UNSENT      65536   /* bytes that the kernel keeps for a client besides its window */
 #define CHAT_WATCH_SLICE 256     /* records that are looked at for a client in one turn */
 #define CHAT_WATCH_LAG   4194304 /* bytes of journal that a watch may be behind; then it skips */
@@ -91,6 +92,7 @@ struct chats {
 
 _Static_assert(sizeof(struct chat) <= CONNECTION_STATE_MAX, "it lives in the connection");
 _Static_assert(CHAT_LINE_MAX <= ROOM_TEXT_MAX, "what is typed can be said");
+_Static_assert(CHAT_LEAVE > CONNECTION_LINGER_TIME, "who was told good-bye is not cut");
 _Static_assert(CHAT_GREETING <= ROOM_PAST, "there is as much of the past");
 
 static inline struct chat *chat_of(struct connection *connection)
