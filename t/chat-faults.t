@@ -31,6 +31,14 @@ sub begin {
 	return;
 }
 
+# Whoever is still there need not be waited for.
+sub stops {
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	Chat->close_all;
+	is($tallyd->stop, 0, 'it stops');
+	return;
+}
+
 sub client { my ($name) = @_; my $client = Chat->new($tallyd, 1); return defined $name ? $client->name($name) : $client }
 
 sub workers { return map { $_->{pid} } $tallyd->children('worker') }
@@ -134,7 +142,7 @@ sub test_all_die {
 		$new->say('/list');
 		$new->sees(qr/^\*\*\* here are: /) && $new->found =~ /here are: new$/;
 	}), 'whoever comes after that is alone');
-	is($tallyd->stop, 0, 'it stops');
+	stops();
 	return;
 }
 
@@ -156,7 +164,7 @@ sub test_stopped {
 	kill CONT => $victim;
 	hear_each_other('... and all, when it does', @clients);
 	$_->close for @clients;
-	is($tallyd->stop, 0, 'it stops');
+	stops();
 	return;
 }
 
@@ -189,7 +197,7 @@ sub test_reload {
 	my $told = sub { my %gone = map { /\*\*\* (last\d+) is gone: its worker died$/ ? ($1 => 1) : () } $witness->lines; return keys %gone == @last };
 	ok(read_all($told, SOON, $witness), 'who was left with an old worker is told of when it dies');
 	$_->close for @new, @last, $witness;
-	is($tallyd->stop, 0, 'it stops');
+	stops();
 	return;
 }
 
@@ -227,7 +235,7 @@ sub test_descriptors {
 	$_->close for @more;
 	my ($here, $gone) = split_up(@clients);
 	hear_each_other('... those of the other one do', @$here, client('late')) ;
-	is($tallyd->stop, 0, 'it stops');
+	stops();
 	return;
 }
 
@@ -242,7 +250,7 @@ sub test_poison {
 	my $new = client('new');
 	$new->say('/list');
 	ok($new->sees(qr/here are: new$/), 'and the room is empty');
-	is($tallyd->stop, 0, 'it stops');
+	stops();
 	return;
 }
 

@@ -166,7 +166,7 @@ static void check_keys(const char *text, const char *before, const char *after, 
 		snprintf(needle, sizeof(needle), "%s%s%s", before, key, after);
 		ok(strstr(text, needle), "%s has %s", where, key);
 	}
-	cmp_ok((intmax_t)count, "==", 49, "the table's keys were all looked for");
+	cmp_ok((intmax_t)count, "==", 50, "the table's keys were all looked for");
 }
 
 /* Replaces FROM by TO in TEXT (TEXT_MAX bytes). */
@@ -198,6 +198,7 @@ static void same_strings(const struct config *a, const struct config *b)
 	is(a->group, b->group, "group");
 	is(a->log, b->log, "log");
 	is(a->access_log, b->access_log, "access_log");
+	is(a->chat_history, b->chat_history, "chat_history");
 	is(a->cors_origin, b->cors_origin, "cors_origin");
 	is(a->listeners[0].address, b->listeners[0].address, "listener's address");
 	is(a->listeners[0].protocol, b->listeners[0].protocol, "listener's protocol");

@@ -14,6 +14,7 @@ use warnings;
 
 use Errno qw(EAGAIN EINTR EWOULDBLOCK);
 use Exporter qw(import);
+use Scalar::Util qw(weaken);
 use Tallyd qw(patience send_all);
 use Time::HiRes qw(time);
 
@@ -21,10 +22,14 @@ our @EXPORT_OK = qw(read_all);
 
 use constant DEADLINE => 15; # seconds
 
+my @all; # weak
+
 # Connects, and waits until it is in the room, unless WANT{door}.
 sub new {
 	my ($class, $tallyd, $listener, %want) = @_;
 	my $self = bless { socket => $tallyd->raw_socket($listener), rest => '', lines => [], at => 0, ended => 0 }, $class;
+	push @all, $self;
+	weaken($all[-1]);
 	return $self if $want{door};
 	$self->sees(qr/^\*\*\* you are (\S+), one of \d+; \/help/) or die 'not let in: ' . join "\n", $self->lines;
 	$self->{name} = $1 if $self->found =~ /you are (\S+),/;
@@ -102,6 +107,8 @@ sub name {
 
 # All that was said by anybody, in order: "<name> text".
 sub heard { return map { /^\[[\d: -]+\] (<\S+> .*)/ ? $1 : () } @{ $_[0]{lines} } }
+
+sub close_all { $_->close for grep { defined } @all; @all = (); return }
 
 sub close { my ($self) = @_; close $self->{socket}; $self->{ended} = 1; return }
 
