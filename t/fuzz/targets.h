@@ -1,4 +1,5 @@
 /* All fuzz targets: FUZZ_TARGET(NAME) is fuzz_NAME of NAME.c.  Makefile.am lists them, too. */
+FUZZ_TARGET(chat)
 FUZZ_TARGET(http)
 FUZZ_TARGET(json)
 FUZZ_TARGET(resp)
