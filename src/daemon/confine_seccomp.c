@@ -260,6 +260,12 @@ static void allow_worker(struct filter *filter, const struct confine *confine)
 	ALLOW_IF(filter, SCMP_SYS(setsockopt), is_int(1, IPPROTO_TCP), is_int(2, TCP_NODELAY));
 	ALLOW_IF(filter, SCMP_SYS(setsockopt), is_int(1, IPPROTO_TCP),
 	         is_int(2, TCP_NOTSENT_LOWAT));
+	/* Whoever only listens has to be there (src/server/chat_protocol.c). */
+	ALLOW_IF(filter, SCMP_SYS(setsockopt), is_int(1, SOL_SOCKET), is_int(2, SO_KEEPALIVE));
+	ALLOW_IF(filter, SCMP_SYS(setsockopt), is_int(1, IPPROTO_TCP), is_int(2, TCP_KEEPIDLE));
+	ALLOW_IF(filter, SCMP_SYS(setsockopt), is_int(1, IPPROTO_TCP), is_int(2, TCP_KEEPINTVL));
+	ALLOW_IF(filter, SCMP_SYS(setsockopt), is_int(1, IPPROTO_TCP), is_int(2, TCP_KEEPCNT));
+	ALLOW_IF(filter, SCMP_SYS(setsockopt), is_int(1, IPPROTO_TCP), is_int(2, TCP_USER_TIMEOUT));
 	/* Who has connected (src/server/served.h)? */
 	ALLOW_IF(filter, SCMP_SYS(getsockopt), is_int(1, SOL_SOCKET), is_int(2, SO_PEERCRED));
 	ALLOW_IF(filter, SCMP_SYS(getsockopt), is_int(1, SOL_SOCKET), is_int(2, SO_PEERGROUPS));
