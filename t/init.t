@@ -24,6 +24,7 @@ plan skip_all => "there is no $tallyd"         if !-x $tallyd;
 my $dir = tempdir('tallyd-init-XXXXXX', TMPDIR => 1, CLEANUP => 1);
 chmod 0755, $dir;
 mkdir "$dir/$_" or die "$dir/$_: $!" for qw(etc etc/tallyd etc/default sbin var var/lib run bin data);
+chmod 0700, "$dir/data" or die $!;
 
 my %directories = (
 	sbindir       => "$dir/sbin",
