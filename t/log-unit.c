@@ -7,11 +7,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
+#include <syslog.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "../src/base/pass.h"
+#include "../src/base/system_log.h"
 #include "tap/tap.h"
 
 static char directory[] = "/tmp/tallyd-log-XXXXXX";
@@ -45,6 +51,12 @@ static bool matches(const char *text, const char *pattern)
 	found = regexec(&compiled, text, 0, NULL, 0) == 0;
 	regfree(&compiled);
 	return found;
+}
+
+static void must_pass(int result)
+{
+	if (result != 0)
+		BAIL_OUT("%s", strerror(errno));
 }
 
 static void test_line(void)
@@ -333,6 +345,83 @@ static void test_reopen(void)
 	unlink(moved);
 }
 
+/* Another process opens the file, and this one takes it. */
+static void test_adopt(void)
+{
+	struct rlimit limit, few;
+	int ends[2];
+	char what = 0;
+
+	begin();
+	log_error("first");
+	rename(path, moved);
+	must_pass(pass_pair(ends));
+	cmp_ok(pass_take(ends[1], &what), "==", -1, "nothing was sent");
+	cmp_ok(errno, "==", EAGAIN, "errno says so");
+	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	must_pass(pass_send(ends[0], 'L', fd));
+	close(fd);
+	fd = pass_take(ends[1], &what);
+	ok(fd >= 0 && what == 'L', "a descriptor was taken");
+	ok((fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0, "close-on-exec");
+	cmp_ok(log_adopt(fd), "==", 0, "it is the log's");
+	log_error("second");
+	ok(matches(read_file(moved), "first\n$"), "the moved file has one line");
+	ok(matches(read_file(path), "^[^\n]*second\n$"), "the new one the next");
+	cmp_ok(log_file(), ">=", 0, "there is a file");
+
+	getrlimit(RLIMIT_NOFILE, &limit);
+	must_pass(pass_send(ends[0], 'L', log_file()));
+	must_pass(pass_send(ends[0], 'A', log_file()));
+	few = (struct rlimit){.rlim_cur = 0, .rlim_max = limit.rlim_max};
+	setrlimit(RLIMIT_NOFILE, &few);
+	cmp_ok(pass_take(ends[1], &what), "==", -1, "without a descriptor left");
+	cmp_ok(errno, "==", EBADMSG, "errno says so");
+	setrlimit(RLIMIT_NOFILE, &limit);
+	fd = pass_take(ends[1], &what);
+	ok(fd >= 0 && what == 'A', "the next one is taken again");
+
+	log_open("stderr");
+	cmp_ok(log_file(), "==", -1, "stderr is no file of the log's");
+	cmp_ok(log_adopt(fd), "==", 0, "which takes none");
+	ok(fcntl(fd, F_GETFD) == -1 && errno == EBADF, "but closes it");
+	int sent = 0;
+	while (pass_send(ends[0], 'L', STDERR_FILENO) == 0 && sent < 100000)
+		sent++;
+	ok((errno == EAGAIN || errno == ETOOMANYREFS) && sent > 0,
+	   "who takes nothing is not waited for: %d were sent", sent);
+	close(ends[0]);
+	while ((fd = pass_take(ends[1], &what)) >= 0)
+		close(fd);
+	cmp_ok(errno, "==", ECONNRESET, "the other side is gone");
+	close(ends[1]);
+	unlink(moved);
+}
+
+/* syslog's service, which comes and goes. */
+static void test_system_log(void)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int client = system_log_open();
+	char text[16384];
+
+	snprintf(address.sun_path, sizeof address.sun_path, "%s/syslog", directory);
+	for (int i = 0; i < 2; i++) {
+		system_log_send(client, address.sun_path, LOG_ERR, "to nobody");
+		int service = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		must_pass(bind(service, (struct sockaddr *)&address, sizeof address));
+		system_log_send(client, address.sun_path, LOG_ERR, "worker 1 error: text");
+		ssize_t got = recv(service, text, sizeof text - 1, 0);
+		text[got > 0 ? got : 0] = '\0';
+		ok(matches(text, "^<27>[A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8} tallyd\\[[0-9]+\\]: "
+		                 "worker 1 error: text$"),
+		   "a line of RFC 3164: %s", text);
+		close(service);
+		unlink(address.sun_path);
+	}
+	close(client);
+}
+
 /* Lines of several processes stay whole. */
 static void test_processes(void)
 {
@@ -394,6 +483,8 @@ int main(void)
 	test_targets();
 	test_stderr();
 	test_reopen();
+	test_adopt();
+	test_system_log();
 	test_processes();
 	test_limited();
 	log_open("stderr");

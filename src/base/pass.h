@@ -18,7 +18,7 @@ int pass_send(int end, char what, int fd);
 /*
  * The next descriptor that was sent, close-on-exec and the caller's, and in *WHAT what it is. Never
  * waits.  -1 with errno: EAGAIN if there is none, ECONNRESET if the other side is gone, EBADMSG if
- * what came was no descriptor.
+ * one was sent but could not be had, as with all descriptors in use.
  */
 int pass_take(int end, char *what);
 

@@ -290,8 +290,8 @@ static void adopt_log(const struct journal *journal)
 	char what;
 	int fd;
 
-	while ((fd = pass_take(journal->settings->handover_fd, &what)) >= 0)
-		if (log_adopt(fd) != 0)
+	while ((fd = pass_take(journal->settings->handover_fd, &what)) >= 0 || errno == EBADMSG)
+		if (fd < 0 || log_adopt(fd) != 0)
 			log_warning("the log cannot be changed: %s; the old file stays in use",
 			            strerror(errno));
 }

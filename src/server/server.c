@@ -156,12 +156,15 @@ static void on_handover(struct ev_loop *loop, ev_io *io, int events)
 	char what;
 	int fd;
 	(void)events;
-	while ((fd = pass_take(io->fd, &what)) >= 0)
-		adopt(io->data, what, fd);
-	if (errno == EAGAIN)
-		return;
-	log_warning("no files can be handed over: %m");
-	ev_io_stop(loop, io);
+	while ((fd = pass_take(io->fd, &what)) >= 0 || errno == EBADMSG) {
+		if (fd >= 0)
+			adopt(io->data, what, fd);
+		else /* no descriptor was left for it, as a rule */
+			log_warning("a log that was opened anew cannot be taken; the old file "
+			            "stays in use");
+	}
+	if (errno != EAGAIN)
+		ev_io_stop(loop, io); /* the master is gone */
 }
 
 static void watch_handover(struct worker *worker)
