@@ -125,6 +125,23 @@ static void turn_away(struct worker *worker, const struct peer *peer)
 	refusal_note(&worker->refusals, REFUSAL_NOT_PROXY, worker->now, note_peer(peer, name));
 }
 
+/* FD, of PEER, comes in by DOOR, or is closed. */
+static void let_in(struct worker *worker, const struct door *door, int fd, const struct peer *peer)
+{
+	const struct protocol *first = door_protocol(door, peer);
+	if (door->served && !served_admits(door->served, fd)) {
+		turn_away_user(worker, fd);
+	} else if (!first) {
+		turn_away(worker, peer);
+	} else {
+		if (door->tcp)
+			setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+		if (connection_open(worker, fd, door, first, peer))
+			return;
+	}
+	close(fd);
+}
+
 static enum taken take_one(struct listening *listening)
 {
 	struct worker *worker = listening->acceptor->worker;
@@ -138,18 +155,8 @@ static enum taken take_one(struct listening *listening)
 	                 SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd < 0)
 		return accept_failed(listening->acceptor);
-	const struct door *door = &listening->door;
 	const struct peer peer = peer_of((struct sockaddr *)&address);
-	const struct protocol *first = door_protocol(door, &peer);
-	bool welcome = !door->served || served_admits(door->served, fd);
-	if (!welcome)
-		turn_away_user(worker, fd);
-	else if (!first)
-		turn_away(worker, &peer);
-	if (door->tcp)
-		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
-	if (!welcome || !first || !connection_open(worker, fd, door, first, &peer))
-		close(fd);
+	let_in(worker, &listening->door, fd, &peer);
 	return TAKEN_ONE;
 }
 
