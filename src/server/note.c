@@ -17,7 +17,8 @@ const char *note_peer(const struct peer *peer, char name[NOTE_PEER_MAX])
 /* The bytes of the body of a whole answer: what follows its first empty line. */
 static size_t body_bytes(const struct text *answer)
 {
-	const char *end = memmem(answer->bytes, answer->length, "\r\n\r\n", 4);
+	const char *end =
+	    answer->length ? memmem(answer->bytes, answer->length, "\r\n\r\n", 4) : NULL;
 	return end ? answer->length - (size_t)(end + 4 - answer->bytes) : 0;
 }
 
