@@ -50,9 +50,9 @@ enum counter {
 	COUNTER_REFUSED_HEADER,    /* of a proxy, without a PROXY header that can be read */
 	COUNTER_REFUSED_MANY,      /* of a client that has as many as it may */
 	COUNTER_REFUSED_ADDRESSES, /* of one too many to be counted */
-	COUNTER_CHAT_MEMBERS,          /* a gauge: of this worker */
-	COUNTER_CHAT_LINES,            /* that were said */
-	COUNTER_CHAT_DROPPED,          /* clients that did not take their lines */
+	COUNTER_CHAT_MEMBERS,      /* a gauge: of this worker */
+	COUNTER_CHAT_LINES,        /* that were said */
+	COUNTER_CHAT_DROPPED,      /* clients that did not take their lines */
 	COUNTER_LAST = 63
 };
 

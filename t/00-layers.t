@@ -24,7 +24,7 @@ my @ROOMS = (
 			qr{^shm/(?:clients|counter|room)\.h$},
 		] },
 	{ room => 'src/server/chat', knows => [
-			qr{^src/server/(?:chat_protocol|connection|feed|moment|release)\.h$}, qr{^src/ledger/(?:event|tail)\.h$}, qr{^src/wire/},
+			qr{^src/server/(?:chat_protocol|connection|feed|release)\.h$}, qr{^src/ledger/(?:event|tail)\.h$}, qr{^src/wire/},
 			qr{^src/base/}, qr{^shm/(?:counter|room)\.h$},
 		] },
 	{ room => 'src/server/redis', knows => [

@@ -8,6 +8,8 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/lib";
 use Chat qw(read_all);
+use Digest::SHA qw(sha256_hex);
+use POSIX qw(strftime);
 use Tallyd qw(patience slurp source_dir wait_until);
 use Socket qw(SOL_SOCKET SO_RCVBUF);
 use Test::More;
@@ -466,6 +468,69 @@ sub test_watch {
 	return;
 }
 
+# ---- tokens
+
+# A client at the door that says WORDS; what it reads then matches PATTERN.
+sub at_door {
+	my ($words, $pattern, $what) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $one = Chat->new($tallyd, 1, door => 1);
+	ok($one->sees(qr{^\*\*\* say who you are: /auth TOKEN$}), 'who comes is asked who he is');
+	$one->send($words);
+	ok($one->sees($pattern), $what);
+	return $one;
+}
+
+sub test_tokens {
+	my $dir = File::Temp::tempdir(CLEANUP => 1);
+	my $soon = time + 4 * patience();
+	my %lines = (
+		all    => 'read,write',
+		writer => 'write',
+		shop   => 'read prefix=shop/',
+		late   => 'read expires=2020-01-01T00:00:00Z',
+		soon   => 'read expires=' . strftime('%Y-%m-%dT%H:%M:%SZ', gmtime $soon),
+	);
+	open my $out, '>', "$dir/tokens" or die "tokens: $!";
+	print {$out} join ' ', $_, sha256_hex("secret-$_"), "$lines{$_}\n" for sort keys %lines;
+	close $out;
+	chmod 0600, "$dir/tokens";
+	begin(auth_file => "$dir/tokens", header_timeout => 0.5);
+	my $in = qr/^\*\*\* you are guest\d+, one of/;
+	my $no = qr/^\*\*\* that is no token that is good here; good-bye$/;
+	my $all = at_door("/auth secret-all\n", $in, '... and let in with a token');
+	my $shop = at_door("/auth secret-shop\r\n/nick shop\n", $in, '... with CR LF');
+	ok($shop->sees(qr/you are now shop$/), '... and what comes behind it is read');
+	my $writer = at_door("/auth secret-writer\n", $in, '... with any that is good');
+	for (["/auth secret-none\n", 'with one that is none'], ["/auth secret-late\n", 'with one that is over'], ["secret-all\n", 'without the word'],
+		["/auth\n", 'with nothing'], ["/list\n", 'with another command'], ['x' x 600, 'with a line without an end']) {
+		my $one = at_door($_->[0], $no, "... not $_->[1]");
+		ok($one->ends, '... but put out');
+	}
+	my $mute = Chat->new($tallyd, 1, door => 1);
+	ok($mute->sees(qr/^\*\*\* you did not say who you are; good-bye$/) && $mute->ends, 'who says nothing is put out');
+	$all->say('/auth secret-all');
+	ok($all->sees(qr/^\*\*\* nobody is asked/), 'who is in need not say it again');
+	$writer->say('/watch');
+	ok($writer->sees(qr/^\*\*\* your token does not permit that$/), 'who may not read does not watch');
+	$shop->say('/watch other');
+	ok($shop->sees(qr/^\*\*\* your token does not permit that$/), 'nor what his prefix does not cover');
+	$shop->say('/watch');
+	ok($shop->sees(qr{^\*\*\* you watch accounts that begin with shop/;}), '... of all he watches what it does');
+	$all->say('/watch');
+	$all->sees(qr/you watch all/);
+	my $bearer = { Authorization => 'Bearer secret-all' };
+	$tallyd->call('POST', '/events', { account => $_, amount => 1 }, $bearer) for qw(other/a shop/a other/b shop/b);
+	ok($all->sees(qr{= shop/b 1 }), 'accounts change');
+	ok($shop->sees(qr{= shop/b 1 }), '... and are seen');
+	is(scalar(grep { /= other/ } $shop->lines), 0, '... no others');
+	my $brief = at_door("/auth secret-soon\n", $in, 'a token that runs out soon');
+	ok(read_all(sub { $all->say('tick') if time > $soon && !$brief->{ended}; sleep 0.05; $brief->find(qr/^\*\*\* your token is over; good-bye$/) }, 30, $brief, $all), '... ends its connection then');
+	is($all->find(qr/secret/), 0, 'no token is ever said');
+	stops();
+	return;
+}
+
 begin();
 test_words;
 test_cleaning;
@@ -481,5 +546,6 @@ test_idle;
 test_history;
 test_history_fails;
 test_watch;
+test_tokens;
 test_watch(sync => 'interval', sync_interval => 50);
 done_testing;

@@ -334,7 +334,8 @@ static bool asks_for_tokens(const struct config *config, const struct config_lis
 {
 	return config->auth_file[0] != '\0' && !listener->allow_anonymous &&
 	       (strcmp(listener->protocol, "http") == 0 ||
-	        strcmp(listener->protocol, "redis") == 0);
+	        strcmp(listener->protocol, "redis") == 0 ||
+	        strcmp(listener->protocol, "chat") == 0);
 }
 
 static int check_open(const struct config *config)
@@ -345,12 +346,11 @@ static int check_open(const struct config *config)
 		if (listen_kind(listener->address) != LISTEN_PUBLIC || listener->allow_anonymous ||
 		    asks_for_tokens(config, listener))
 			continue;
-		complain(
-		    (int)listener->line,
-		    "listen: \"%.*s\" is open to other machines and asks nobody who they "
-		    "are; allowed: a loopback or unix address, tokens (auth_file, for http and "
-		    "redis), or allow_anonymous = true",
-		    VALUE_SHOWN, listener->address);
+		complain((int)listener->line,
+		         "listen: \"%.*s\" is open to other machines and asks nobody who they "
+		         "are; allowed: a loopback or unix address, tokens (auth_file, for http, "
+		         "redis and chat), or allow_anonymous = true",
+		         VALUE_SHOWN, listener->address);
 		return -1;
 	}
 	return 0;

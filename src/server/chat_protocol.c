@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "../wire/token.h"
 #include "chat/chat.h"
 #include "note.h"
 
@@ -35,6 +36,19 @@ static void prepare_socket(int fd)
 		           sizeof(options[i].value));
 }
 
+/* Who does not say who he is in time is not kept. */
+static void ask_for_token(struct connection *connection)
+{
+	struct worker *worker = connection->worker;
+	struct text out;
+
+	connection_expect(connection, worker->now + worker->settings->header_timeout);
+	if (connection_room(connection, CHAT_ANSWER_MAX, &out) != CONNECTION_ROOM)
+		return;
+	chat_write_word(&out, "say who you are: /auth TOKEN");
+	connection_answer(connection, &out, 0);
+}
+
 static void opened(struct connection *connection)
 {
 	struct chat *chat = chat_of(connection);
@@ -45,6 +59,8 @@ static void opened(struct connection *connection)
 	                      .stage = CHAT_AT_DOOR};
 	prepare_socket(connection->io.fd);
 	connection_stream(connection, true);
+	if (connection->guarded)
+		ask_for_token(connection);
 	/* It need not say anything to be let in. */
 	connection_poke(connection);
 }
@@ -123,12 +139,53 @@ static void sit_down(struct chat *chat)
 	greet(chat);
 }
 
-/* Is CHAT in the room?  A listener that asks for a token would ask for it here, before that. */
+/* Does the line of LENGTH BYTES show a token that is good? */
+static bool is_known(struct connection *connection, const char *bytes, size_t length)
+{
+	struct worker *worker = connection->worker;
+	struct chat_line line;
+
+	if (length > CHAT_LINE_MAX)
+		return false;
+	chat_read(bytes, length, &line);
+	if (line.command != CHAT_AUTH)
+		return false;
+	connection->token = tokens_of_text(worker->settings->tokens, line.text, line.length);
+	return connection->token && !token_is_over(connection->token, worker_time_us(worker));
+}
+
+/* At the door: the first of the LENGTH BYTES say who it is.  How many of them are taken? */
+static size_t show_token(struct chat *chat, const char *bytes, size_t length)
+{
+	struct connection *connection = chat->connection;
+	const char *end = memchr(bytes, '\n', length);
+	size_t size = end ? (size_t)(end - bytes) : length;
+
+	if (!end && !connection->ended && length <= CHAT_LINE_MAX + 1)
+		return 0;
+	if (is_known(connection, bytes, size)) {
+		connection_expect_nothing(connection);
+		return size + (end != NULL);
+	}
+	connection->token = NULL;
+	refusal_note(&connection->worker->refusals, REFUSAL_UNAUTHORIZED, connection->worker->now,
+	             "a client of the chat");
+	leave(chat, ROOM_LEFT);
+	SAY_LAST(chat, "that is no token that is good here; good-bye");
+	return length;
+}
+
+static bool lacks_token(const struct chat *chat)
+{
+	return chat->connection->guarded && !chat->connection->token;
+}
+
+/* Is CHAT in the room? */
 static bool come_in(struct chat *chat)
 {
 	double wait;
 
-	if (chat->stage == CHAT_AT_DOOR && !chat->connection->paused) {
+	if (chat->stage == CHAT_AT_DOOR && !chat->connection->paused && !lacks_token(chat)) {
 		if (chats_admit(chats_of(chat), &wait))
 			sit_down(chat);
 		else
@@ -266,14 +323,31 @@ static void answer(struct chat *chat, bool all_taken)
 	}
 }
 
+/* Is CHAT's token over?  Then it has been told so, and goes. */
+static bool is_over(struct chat *chat)
+{
+	const struct connection *connection = chat->connection;
+
+	if (!connection->token ||
+	    !token_is_over(connection->token, worker_time_us(connection->worker)))
+		return false;
+	leave(chat, ROOM_LEFT);
+	SAY_LAST(chat, "your token is over; good-bye");
+	return true;
+}
+
 static size_t arrived(struct connection *connection, char *bytes, size_t *length)
 {
 	struct chat *chat = chat_of(connection);
 	size_t at = 0;
 
-	if (drains(chat) || !come_in(chat))
-		return connection->closing ? *length : 0;
-	at = take_lines(chat, bytes, *length);
+	if (drains(chat))
+		return *length;
+	if (chat->stage == CHAT_AT_DOOR && lacks_token(chat))
+		at = show_token(chat, bytes, *length);
+	if (is_over(chat) || !come_in(chat))
+		return connection->closing ? *length : at;
+	at += take_lines(chat, bytes + at, *length - at);
 	if (chat->stage == CHAT_OUTSIDE) {
 		leave(chat, ROOM_LEFT);
 		connection_close(connection, true);
@@ -283,10 +357,22 @@ static size_t arrived(struct connection *connection, char *bytes, size_t *length
 	return at;
 }
 
-/* Nothing is ever expected. */
+/* Nothing is expected but a token. */
 static void timed_out(struct connection *connection)
 {
-	connection_close(connection, false);
+	struct chat *chat = chat_of(connection);
+
+	leave(chat, ROOM_LEFT);
+	SAY_LAST(chat, "you did not say who you are; good-bye");
+}
+
+/* It never came to the door: there is no state. */
+static void refused(struct connection *connection, const char *reason)
+{
+	static const char words[] = CHAT_MARK "you cannot come in now: come back later\n";
+	(void)reason;
+
+	connection_last_words(connection, words, sizeof(words) - 1, 0, 0);
 }
 
 static void exhausted(struct connection *connection)
@@ -306,5 +392,6 @@ const struct protocol chat_protocol = {
     .arrived = arrived,
     .timed_out = timed_out,
     .exhausted = exhausted,
+    .refused = refused,
     .closed = closed,
 };

@@ -14,9 +14,9 @@ bool door_prepare(struct door *door, const struct server_listener *source, bool 
 	memset(door, 0, sizeof(*door));
 	door->protocol = protocol_find(source->protocol);
 	if (!door->protocol) {
-		log_error(
-		    "listener %s: there is no protocol \"%s\"; use \"http\", \"redis\", \"echo\" or \"chat\"",
-		    source->address, source->protocol);
+		log_error("listener %s: there is no protocol \"%s\"; use \"http\", \"redis\", "
+		          "\"echo\" or \"chat\"",
+		          source->address, source->protocol);
 		return false;
 	}
 	if (getsockopt(source->fd, SOL_SOCKET, SO_DOMAIN, &domain, &(socklen_t){sizeof(domain)}) <

@@ -51,7 +51,7 @@ static const struct {
 	enum chat_command command;
 } commands[] = {
     {"/me", CHAT_ME},           {"/nick", CHAT_NICK}, {"/list", CHAT_LIST}, {"/watch", CHAT_WATCH},
-    {"/unwatch", CHAT_UNWATCH}, {"/help", CHAT_HELP}, {"/quit", CHAT_QUIT},
+    {"/unwatch", CHAT_UNWATCH}, {"/help", CHAT_HELP}, {"/auth", CHAT_AUTH}, {"/quit", CHAT_QUIT},
 };
 
 static enum chat_command command_of(const char *word, size_t length)

@@ -16,6 +16,7 @@ enum chat_command {
 	CHAT_LIST,
 	CHAT_WATCH,
 	CHAT_UNWATCH,
+	CHAT_AUTH,
 	CHAT_HELP,
 	CHAT_QUIT,
 	CHAT_UNKNOWN, /* begins with "/", and is no command; `text` is its word */
@@ -28,11 +29,11 @@ struct chat_line {
 };
 
 /*
- * Copies BYTES[0..LENGTH) to TO, which has room for LENGTH and may be BYTES, as well-formed UTF-8 in which nothing
- * moves the cursor or turns the direction of writing: a tab becomes a space; any other control
- * character (U+0000 to U+001F, U+007F to U+009F, U+2028, U+2029, and those of Unicode Annex 9, 2),
- * and each byte that is part of no character (RFC 3629), becomes "?".  Returns its length, which is
- * never more than LENGTH.
+ * Copies BYTES[0..LENGTH) to TO, which has room for LENGTH and may be BYTES, as well-formed UTF-8
+ * in which nothing moves the cursor or turns the direction of writing: a tab becomes a space; any
+ * other control character (U+0000 to U+001F, U+007F to U+009F, U+2028, U+2029, and those of Unicode
+ * Annex 9, 2), and each byte that is part of no character (RFC 3629), becomes "?".  Returns its
+ * length, which is never more than LENGTH.
  */
 size_t chat_clean(const char *bytes, size_t length, char *to);
 

@@ -1,5 +1,6 @@
 /* What a client may type. */
 #include "../../ledger/tail.h"
+#include "../../wire/token.h"
 #include "../feed.h"
 #include "chat.h"
 #include "history.h"
@@ -85,27 +86,41 @@ static void list(struct chat *chat, struct text *out)
 		out->length = begin;
 }
 
+/* What CHAT's token lets it see of the accounts that LINE's prefix names, in *PREFIX. */
+static bool may_watch(const struct chat *chat, const struct chat_line *line, struct words *prefix)
+{
+	const struct token *token = chat->connection->token;
+	const struct words wanted = {line->text, (uint32_t)line->length};
+
+	return (!token || (token->scopes & SCOPE_READ)) && token_narrows(token, wanted, prefix);
+}
+
 static void watch(struct chat *chat, const struct chat_line *line, struct text *out)
 {
 	struct chats *chats = chats_of(chat);
 	struct tail *tail = feeds_tail(chats->worker->feeds);
+	struct words prefix;
 
 	if (line->length > ACCOUNT_NAME_MAX) {
 		chat_write_word(out, "no account has so long a name");
+		return;
+	}
+	if (!may_watch(chat, line, &prefix)) {
+		chat_write_word(out, "your token does not permit that");
 		return;
 	}
 	if (!tail) {
 		chat_write_word(out, "there is no journal to be watched");
 		return;
 	}
-	chat->prefix_length = (uint8_t)line->length;
-	memcpy(chat->prefix, line->text, line->length);
+	chat->prefix_length = (uint8_t)prefix.length;
+	memcpy(chat->prefix, prefix.bytes, prefix.length);
 	chat->watched = tail_durable(tail);
 	chats->watchers += !chat->watching;
 	chat->watching = true;
 	text_literal(out, CHAT_MARK "you watch ");
-	text_string(out, line->length ? "accounts that begin with " : "all accounts");
-	text_bytes(out, line->text, line->length);
+	text_string(out, prefix.length ? "accounts that begin with " : "all accounts");
+	text_bytes(out, chat->prefix, chat_clean(chat->prefix, prefix.length, chat->prefix));
 	text_literal(out, "; /unwatch ends it\n");
 }
 
@@ -156,6 +171,9 @@ void chat_obey(struct chat *chat, const struct chat_line *line, struct text *out
 		break;
 	case CHAT_UNWATCH:
 		unwatch(chat, out);
+		break;
+	case CHAT_AUTH:
+		chat_write_word(out, "nobody is asked who he is here, or you have said it");
 		break;
 	case CHAT_HELP:
 		help(out);

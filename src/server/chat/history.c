@@ -9,9 +9,9 @@
 
 #include "../../base/log.h"
 #include "../../wire/chat.h"
+#include "../../wire/moment.h"
 #include "../../wire/reply.h"
 #include "../../wire/text.h"
-#include "../../wire/moment.h"
 
 #define APART_US 1000000 /* lines further apart are in the order in which they stand */
 
