@@ -36,11 +36,15 @@ my @protocols = (
 	{ name => 'echo', keys => { protocol => 'echo' }, banks => 0,
 		ask => sub { my ($name, $number) = @_; return "$name says $number\n" },
 		answer => sub { my ($name, $number) = @_; return qr/\A\Q$name\E says $number\n\z/ } },
+	# What others say comes in between.
+	{ name => 'chat', keys => { protocol => 'chat' }, banks => 0, chatty => 1,
+		ask => sub { my ($name, $number) = @_; return "/nick $name.$number\n" },
+		answer => sub { my ($name, $number) = @_; return qr/^\*\*\* you are now \Q$name\E\.$number$/m } },
 );
 
 my $tallyd = Tallyd->start(
 	listen => [['127.0.0.1:0', {}], map { ['127.0.0.1:0', $_->{keys}] } @protocols],
-	config => { workers => 2, respawn_backoff => 0, ring_size => '4M', journal_segment => '8M', drain_timeout => 20 },
+	config => { workers => 2, respawn_backoff => 0, ring_size => '4M', journal_segment => '8M', drain_timeout => 12 },
 );
 
 # ---- clients
@@ -84,6 +88,10 @@ sub look {
 		close $client->{socket};
 		delete $client->{socket};
 		return $client->{asked} ? 'lost' : 'ended';
+	}
+	if (!$client->{asked} && $client->{protocol}{chatty}) {
+		$client->{got} = '';
+		return look($client);
 	}
 	return 'wrong' unless $client->{asked};
 	if ($client->{got} =~ $client->{protocol}{answer}->($client->{name}, $client->{number})) {

@@ -282,8 +282,11 @@ static void tell_drain(struct chat *chat)
 	connection_answer(chat->connection, &out, 0);
 }
 
-/* The worker is to end.  True: CHAT's client has been told so, and goes. */
-static bool drains(struct chat *chat)
+/*
+ * The worker is to end.  True: CHAT's client has been told so, and goes; not before what it has
+ * sent has been said, if only its haste kept it from that (ALL_TAKEN: nothing is left).
+ */
+static bool drains(struct chat *chat, bool all_taken)
 {
 	const struct worker *worker = chat->connection->worker;
 
@@ -293,6 +296,10 @@ static bool drains(struct chat *chat)
 		tell_drain(chat);
 		return false;
 	}
+	if (!all_taken && chat->connection->paused)
+		return false;
+	if (chat->stage == CHAT_IN_ROOM)
+		chat_deliver(chat);
 	leave(chat, ROOM_LEFT);
 	connection_hurry(chat->connection, CHAT_HURRY);
 	if (worker->phase == PHASE_GENTLE)
@@ -341,7 +348,7 @@ static size_t arrived(struct connection *connection, char *bytes, size_t *length
 	struct chat *chat = chat_of(connection);
 	size_t at = 0;
 
-	if (drains(chat))
+	if (chat->stage == CHAT_AT_DOOR && drains(chat, true))
 		return *length;
 	if (chat->stage == CHAT_AT_DOOR && lacks_token(chat))
 		at = show_token(chat, bytes, *length);
@@ -353,6 +360,8 @@ static size_t arrived(struct connection *connection, char *bytes, size_t *length
 		connection_close(connection, true);
 		return *length;
 	}
+	if (drains(chat, at == *length))
+		return *length;
 	answer(chat, at == *length);
 	return at;
 }
