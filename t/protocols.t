@@ -44,7 +44,7 @@ my @protocols = (
 
 my $tallyd = Tallyd->start(
 	listen => [['127.0.0.1:0', {}], map { ['127.0.0.1:0', $_->{keys}] } @protocols],
-	config => { workers => 2, respawn_backoff => 0, ring_size => '4M', journal_segment => '8M', drain_timeout => 12 },
+	config => { workers => 2, respawn_backoff => 0, ring_size => '4M', journal_segment => '8M', drain_timeout => 6 },
 );
 
 # ---- clients
