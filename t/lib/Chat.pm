@@ -97,10 +97,14 @@ sub send { my ($self, $bytes) = @_; send_all($self->{socket}, $bytes); return $s
 
 sub say { my ($self, $line) = @_; return $self->send("$line\n") }
 
+# Is called NAME from now on.  Whoever had it before, and is gone, may be there for a moment longer.
 sub name {
 	my ($self, $name) = @_;
-	$self->say("/nick $name");
-	$self->sees(qr/^\*\*\* you are now \Q$name\E$/) or die "cannot be called $name: " . join "\n", $self->lines;
+	my $end = time + DEADLINE * patience();
+	do {
+		$self->say("/nick $name");
+		$self->sees(qr/^\*\*\* (?:you are now|somebody else is) \Q$name\E$/) && time < $end or die "cannot be called $name: " . join "\n", $self->lines;
+	} until $self->found =~ /you are now/;
 	$self->{name} = $name;
 	return $self;
 }
