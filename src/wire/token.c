@@ -312,7 +312,7 @@ const struct token *tokens_of_text(const struct tokens *tokens, const char *text
 
 static bool begins_with(struct words name, const char *prefix, size_t length)
 {
-	return name.length >= length && memcmp(name.bytes, prefix, length) == 0;
+	return length == 0 || (name.length >= length && memcmp(name.bytes, prefix, length) == 0);
 }
 
 bool token_covers(const struct token *token, struct words name)
