@@ -63,6 +63,9 @@ const struct redis_command *redis_find(struct words name)
 {
 	for (size_t i = 0; i < COMMANDS; i++) {
 		const char *known = commands[i].name;
+		/* Most are told apart by their first letter, in either case. */
+		if (name.length == 0 || (name.bytes[0] | 0x20) != known[0])
+			continue;
 		if (strlen(known) == name.length &&
 		    strncasecmp(known, name.bytes, name.length) == 0)
 			return &commands[i];
