@@ -1,0 +1,120 @@
+/*
+ * What the files of tallyctl import share; nobody else includes it.  import.c is the command,
+ * import_read.c takes lines, import_send.c puts them into blocks, sends those and hears what became
+ * of them.
+ */
+#ifndef TALLYD_TOOLS_IMPORT_PARTS_H
+#define TALLYD_TOOLS_IMPORT_PARTS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "command.h"
+#include "flow.h"
+#include "import_line.h"
+#include "import_tally.h"
+
+#define BLOCK_LINES    FLOW_OPERATIONS
+#define BLOCK_TEXT_MAX (512 * 1024) /* bytes of the lines of a block */
+#define INPUT_SIZE     65536
+
+/* A line that is under way, or waits for others. */
+struct item {
+	uint64_t number;
+	uint32_t at, length; /* of its text */
+	bool fresh;          /* something of it was new */
+	bool failed, unknown;
+	bool reused; /* a hold whose id is taken, perhaps by itself */
+	char reason[FLOW_REASON_SIZE];
+};
+
+/* Lines of one kind that are worked on together. */
+struct block {
+	enum import_type type;
+	bool unsafe;
+	uint32_t count;
+	uint32_t used;
+	uint32_t pending; /* operations of it that are not answered */
+	struct item item[BLOCK_LINES];
+	char text[BLOCK_TEXT_MAX];
+};
+
+/* An account that gets its limits last. */
+struct deferred {
+	uint64_t number;
+	bool fresh, failed;
+	char *line;
+};
+
+struct import {
+	const struct session *session;
+	const char *batch;
+	bool keep_going, no_resume;
+	FILE *rejects;
+	const char *rejects_name;
+	int fd;
+	struct flow *flow;
+	struct tally tally;
+
+	/* the export that is read */
+	bool in_export, ended;
+	struct import_origin origin;
+	uint64_t accounts, holds, ids;
+
+	/* reading */
+	char input[INPUT_SIZE];
+	size_t input_at, input_end;
+	char line[IMPORT_LINE_MAX + 1];
+	size_t line_length;
+	bool line_long;
+
+	/* block[] are under way in turn: one for each burst, and the one that is filled */
+	uint32_t filling;
+	struct block *block[FLOW_DEPTH + 1];
+
+	size_t deferred_count, deferred_room;
+	struct deferred *deferred;
+
+	bool stop;
+	int status;
+	char detail[512];
+};
+
+/* --- import.c --- */
+
+/* Nothing more is begun: the command will end with STATUS and DETAIL, if it is the first to say so.
+ */
+void import_give_up(struct import *import, int status, const char *detail);
+
+/* The flow will take no more: gives up.  True, for those who stop then. */
+bool import_flow_broke(struct import *import);
+
+/* --- import_read.c --- */
+
+/* Looks at the first line: is it an export?  The status, said. */
+int import_look_ahead(struct import *import);
+
+/* All lines, up to the end of the input or until it is given up. */
+void import_take_all(struct import *import);
+
+/* --- import_send.c --- */
+
+/* The line that was read, of TYPE, joins the block that is being filled.  UNSAFE: it has no id. */
+void import_add(struct import *import, enum import_type type, bool unsafe);
+
+/* Sends the block that is being filled; then the accounts whose limits come last. */
+void import_send_block(struct import *import);
+void import_send_deferred(struct import *import);
+
+/* Writes a line that was refused to where those go. */
+void import_reject(struct import *import, const char *line, size_t length);
+
+/* Microseconds since 1970. */
+uint64_t import_wall_us(void);
+
+/* What the flow calls (struct flow_calls). */
+void import_take(void *context, uint64_t tag, const struct flow_answer *answer);
+void import_tick(void *context);
+
+#endif
