@@ -147,6 +147,11 @@ static void test_prefix(void)
 	       !token_covers(shop, words("a/shop/1")),
 	   "and does not");
 	ok(token_covers(all, words("x")) && token_covers(NULL, words("x")), "others cover all");
+	/* A parameter that was not given has no bytes: nothing may be asked of them. */
+	struct words narrowed = {0}, absent = {0};
+	ok(token_narrows(all, absent, &narrowed) && narrowed.length == 0 &&
+	       token_narrows(shop, absent, &narrowed) && narrowed.length == 5,
+	   "what is not there is narrowed, too");
 	ok(narrows_to(shop, "", "shop/") && narrows_to(shop, "sh", "shop/") &&
 	       narrows_to(shop, "shop/", "shop/") && narrows_to(shop, "shop/1", "shop/1") &&
 	       narrows_to(shop, "other", NULL) && narrows_to(shop, "shoq", NULL) &&
