@@ -85,6 +85,37 @@ subtest 'what /proc says of each role' => sub {
 	unlike($tallyd->log_text, qr/signal 31|not permitted/i, 'nobody tried what is forbidden');
 };
 
+# Regular files that PID could write to, without those of its name in ALLOWED.
+sub writable {
+	my ($pid, $allowed) = @_;
+	my @found;
+	for my $link (glob "/proc/$pid/fd/*") {
+		my $name = readlink $link;
+		next unless defined $name && $name =~ m{^/} && $name !~ m{^/(?:dev|proc)/} && $name !~ $allowed;
+		my ($flags) = slurp($link =~ s{/fd/}{/fdinfo/}r) =~ /^flags:\s+(\d+)/m;
+		push @found, $name if oct($flags) & 3;
+	}
+	return join ' ', @found;
+}
+
+subtest 'what a child has open for writing' => sub {
+	my $dir = tempdir(CLEANUP => 1);
+	chmod 0755, $dir;
+	my $tallyd = Tallyd->start(config => { access_log => "$dir/access", chat_history => "$dir/chat" },
+		listen => [['127.0.0.1:0', {}], ['127.0.0.1:0', { protocol => 'chat' }]]);
+	$tallyd->event('alice', 100);
+	my ($snapshotter, $go_on) = held_snapshotter($tallyd);
+	my %pids = roles($tallyd);
+	is_deeply([sort keys %pids], [qw(journal master snap worker)], 'all roles');
+	# Each has the lock of the data directory, which is no one's without being held, and the log.
+	my %own = (worker => qr{/(?:access|chat)$}, journal => qr{/journal/}, snap => qr{/snapshots/});
+	for my $role (sort keys %own) {
+		is(writable($_, qr{(?:/lock|/tallyd\.log|/log)$|$own{$role}}), '', "$role: its own, the log, the lock") for @{ $pids{$role} };
+	}
+	is($go_on->()->{status}, 200, 'the event is answered');
+	is($tallyd->stop, 0, 'it drains');
+};
+
 subtest 'without' => sub {
 	my $tallyd = Tallyd->start(config => { seccomp => 'off', landlock => 'false' });
 	my %pids = roles($tallyd);

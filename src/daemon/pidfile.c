@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,29 @@ struct pidfile {
 };
 
 enum outcome { TAKEN, AGAIN, FAILED };
+
+static int held = -1; /* by this process */
+
+/*
+ * A child has no part in the lock, and what stands in the file is not for it to write: root may
+ * signal whom it names.
+ */
+static void close_in_child(void)
+{
+	if (held >= 0)
+		close(held);
+	held = -1;
+}
+
+/* From now on.  It fails only where there is no memory for a list of one. */
+static void keep_from_children(int fd)
+{
+	static bool prepared;
+
+	if (!prepared)
+		prepared = pthread_atfork(NULL, NULL, close_in_child) == 0;
+	held = fd;
+}
 
 static int set_lock(int fd)
 {
@@ -128,6 +152,13 @@ static enum outcome take_path(const char *path, const char *temporary, char *err
 	return FAILED;
 }
 
+static void let_go(struct pidfile *pidfile)
+{
+	held = -1;
+	close(pidfile->fd);
+	free(pidfile);
+}
+
 struct pidfile *pidfile_create(const char *path, char *error, size_t error_size)
 {
 	struct pidfile *pidfile = calloc(1, sizeof(*pidfile));
@@ -150,6 +181,7 @@ struct pidfile *pidfile_create(const char *path, char *error, size_t error_size)
 		free(pidfile);
 		return NULL;
 	}
+	keep_from_children(pidfile->fd);
 	for (int i = 0; i < ATTEMPTS && outcome == AGAIN; i++)
 		outcome = take_path(path, temporary, error, error_size);
 	if (outcome == TAKEN)
@@ -158,8 +190,7 @@ struct pidfile *pidfile_create(const char *path, char *error, size_t error_size)
 		snprintf(error, error_size, "%s: it keeps changing; stop the other instances",
 		         path);
 	unlink(temporary);
-	close(pidfile->fd);
-	free(pidfile);
+	let_go(pidfile);
 	return NULL;
 }
 
@@ -172,8 +203,7 @@ void pidfile_remove(struct pidfile *pidfile)
 		if (ftruncate(pidfile->fd, 0) == -1)
 			errno = 0;
 	}
-	close(pidfile->fd);
-	free(pidfile);
+	let_go(pidfile);
 }
 
 pid_t pidfile_read(const char *path, char *error, size_t error_size)

@@ -15,6 +15,7 @@ struct pidfile;
  * Writes the caller's pid to PATH (absolute), at once whole (link or rename of
  * a complete file), mode 0644, and keeps it locked while the caller lives.  To be
  * called after the last fork of daemonize_begin and with the rights to write there.
+ * Children that are forked later do not have it open: what it says is not theirs to change.
  * Returns a handle for pidfile_remove, or NULL with the reason in ERROR
  * (ERROR_SIZE bytes); another running instance is such a reason.
  */
