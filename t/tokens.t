@@ -201,6 +201,51 @@ sub test_prefix {
 	return;
 }
 
+# What a statement of one's own account says of others'.
+sub test_statement {
+	my $own = "shop/\x{e4}/9";
+	as('all', 'POST', '/accounts', { account => $_ }) for $own, 'other/9';
+	as('all', 'POST', '/events', { account => $_, amount => 50 }) for $own, 'other/9';
+	is(as('all', 'POST', '/holds', { account => 'other/9', amount => 5, ttl => 600, id => 'theirs-9' })->{status}, 201, 'another\'s hold');
+	is(as('all', 'POST', '/holds', { account => $own, amount => 5, ttl => 600, id => 'own-9' })->{status}, 201, 'and one\'s own');
+	is(as('all', 'POST', '/holds/theirs-9/capture', { to => $own })->{status}, 200, 'is captured for one\'s own account');
+	is(as('all', 'POST', '/holds/own-9/capture', { to => 'other/9' })->{status}, 200, 'the other way round');
+	is(as('all', 'POST', '/transfers', { from => 'other/9', to => $own, amount => 3 })->{status}, 200, 'and a transfer');
+	my $path = '/accounts/shop%2F%C3%A4%2F9/events?limit=3';
+	my $said = sub { return join ' ', map { join ':', $_->{type}, $_->{counterparty} // '-', $_->{hold} // '-' } @_ };
+	is($said->(@{ as('all', 'GET', $path)->{json}{events} }), 'transfer:other/9:- capture:other/9:own-9 capture:other/9:theirs-9', 'who may see all sees all');
+	is($said->(@{ as('shop', 'GET', $path)->{json}{events} }), 'transfer:-:- capture:-:own-9 capture:-:-', 'others do not stand in a statement');
+	my $redis = redis();
+	$redis->ask('AUTH', $secret{shop});
+	utf8::encode(my $name = $own);
+	is($said->(map { +{ @$_ } } @{ $redis->ask('TALLY.STATEMENT', $name, 'LIMIT', 3) }), 'transfer:-:- capture:-:own-9 capture:-:-', '... nor in Redis\'');
+	return;
+}
+
+# While nothing becomes durable, who asks for what is not there waits, whatever is kept from him.
+sub test_time {
+	as('other', 'POST', '/events', { account => 'other/time', amount => 5 });
+	is(as('other', 'POST', '/holds', { account => 'other/time', amount => 1, ttl => 600, id => 'o-time' })->{status}, 201, 'a hold that is durable');
+	my ($writer) = map { $_->{pid} } $tallyd->children('journal');
+	kill 'STOP', $writer or die "kill: $!";
+	my @waiting = map { $tallyd->raw_socket } 1 .. 3;
+	my $send = sub {
+		my ($socket, $request, $name, $body) = @_;
+		Tallyd::send_all($socket, "$request HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer $secret{$name}\r\n"
+			. (defined $body ? "Content-Type: application/json\r\nContent-Length: " . length($body) . "\r\n" : '') . "\r\n" . ($body // ''));
+	};
+	$send->($waiting[0], 'POST /events', 'other', '{"account":"other/time","amount":1}');
+	wait_until { as('all', 'GET', '/metrics')->{body} =~ /^tallyd_connections\{[^}]*state="waiting"\} [1-9]/m };
+	$send->($waiting[1], 'GET /holds/nobodys', 'shop');
+	$send->($waiting[2], 'GET /holds/o-time', 'shop');
+	my $bits = '';
+	vec($bits, fileno $_, 1) = 1 for @waiting;
+	is(scalar(select $bits, undef, undef, 0.3 * patience()), 0, 'another\'s hold takes as long as one that is not there');
+	kill 'CONT', $writer or die "kill: $!";
+	is(join(' ', map { Tallyd::read_response($_)->{status} } @waiting), '200 404 404', 'and then is told as it');
+	return;
+}
+
 sub test_feed {
 	is(as('all', 'POST', '/transfers', { from => 'other/1', to => "shop/\x{e4}/1", amount => 3, note => 'both' })->{status}, 200, 'a transfer between the two');
 	my $events = sub {
@@ -214,6 +259,7 @@ sub test_feed {
 	is(join(' ', grep { !/^shop\/\x{e4}/ } map { map { $_->{account} } @{ $_->{legs} } } @events), '', 'shows nothing of others');
 	my ($both) = grep { ($_->{note} || '') eq 'both' } @events;
 	is(scalar @{ $both->{legs} }, 1, 'of a transfer only one\'s own side');
+	test_statement();
 	is($events->('shop', '&account=other'), 0, 'nor when asked for them');
 	is(scalar(grep { ($_->{note} || '') eq 'both' && @{ $_->{legs} } == 2 } $events->('all', '')), 1, 'all is shown to who has no prefix');
 	return;
@@ -494,6 +540,7 @@ test_credentials();
 test_scopes();
 test_prefix();
 test_feed();
+test_time();
 test_redis();
 test_log();
 test_early();

@@ -199,6 +199,7 @@ struct entry {
 	struct words note;
 	struct words counterparty; /* of operations with two legs: the other account */
 	struct words hold;
+	bool holds; /* `hold` is on this account, and not on the other */
 	uint8_t legs;
 };
 

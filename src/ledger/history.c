@@ -576,6 +576,7 @@ static void tell_entry(const struct record_head *record, const struct record_leg
 	                        .note = record_note(record),
 	                        .counterparty = counterparty(record, leg),
 	                        .hold = record_hold_id(record),
+	                        .holds = record_next_leg(record, NULL) == leg,
 	                        .legs = record->legs};
 	if ((record->flags & RECORD_REMEMBERED) != 0)
 		entry->id = record_id(record);

@@ -84,6 +84,9 @@ void ledger_apply_group(struct ledger *ledger, const struct request *requests, s
 enum outcome ledger_read(struct ledger *ledger, const char *name, uint32_t length,
                          struct account_view *view);
 
+/* What is relied on by somebody who saw that something is not there: all records there are. */
+uint64_t ledger_newest(const struct ledger *ledger);
+
 /* Likewise the hold ID.  OUTCOME_ACCEPTED, OUTCOME_UNKNOWN_HOLD or OUTCOME_POISONED. */
 enum outcome ledger_read_hold(struct ledger *ledger, const char *id, uint32_t length,
                               struct hold_view *view);

@@ -107,9 +107,6 @@ static inline bool ledger_is_within(const struct request *request, const char *n
 	return length >= within->length && memcmp(name, within->bytes, within->length) == 0;
 }
 
-/* What is relied on by somebody who saw that something is not there: all records there are. */
-uint64_t ledger_newest(const struct ledger *ledger);
-
 /* Empties RESULT, but for the legs and the account, which count only as far as it says. */
 void ledger_clear(struct result *result);
 

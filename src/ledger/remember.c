@@ -150,12 +150,13 @@ static bool same(const struct ledger *ledger, const struct record_head *record,
 	       fingerprint == remember_fingerprint(ledger, request);
 }
 
-/* What was answered then is not for who asks now. */
-static void forget_hold(struct result *result)
+/* What was answered then is not for who asks now: it is said as of a hold that nobody made. */
+static void forget_hold(const struct ledger *ledger, struct result *result)
 {
 	ledger_clear(result);
 	result->account_length = 0;
 	result->outcome = OUTCOME_UNKNOWN_HOLD;
+	result->lsn = ledger_newest(ledger);
 }
 
 void remember_answer(struct ledger *ledger, struct work *work)
@@ -167,16 +168,17 @@ void remember_answer(struct ledger *ledger, struct work *work)
 	result->outcome = read_record(ledger, work->known, &record);
 	if (result->outcome != OUTCOME_ACCEPTED)
 		return;
-	if (same(ledger, record, work->request)) {
+	bool replays = same(ledger, record, work->request);
+	if (replays) {
 		history_result(record, result);
 		result->replayed = true;
-		if (!ledger_is_within(work->request, result->account, result->account_length))
-			forget_hold(result);
 	} else {
 		result->outcome = OUTCOME_ID_REUSED;
 	}
 	/* Either way somebody learns of this record: it must be durable first. */
 	result->lsn = work->known;
+	if (replays && !ledger_is_within(work->request, result->account, result->account_length))
+		forget_hold(ledger, result);
 }
 
 /*

@@ -21,10 +21,12 @@ void handle_hold(const struct call *call, struct answer *answer)
 		return;
 	enum outcome outcome = ledger_read_hold(call->ledger, id.bytes, id.length, &view);
 	answer->lsn = view.lsn;
-	/* A hold on an account that the token does not cover is none. */
+	/* A hold on an account that the token does not cover is none, and takes as long to say. */
 	if (outcome == OUTCOME_ACCEPTED &&
-	    !token_covers(call->token, (struct words){view.account, view.account_length}))
+	    !token_covers(call->token, (struct words){view.account, view.account_length})) {
 		outcome = OUTCOME_UNKNOWN_HOLD;
+		answer->lsn = ledger_newest(call->ledger);
+	}
 	if (outcome != OUTCOME_ACCEPTED) {
 		answer_unread(call, answer, outcome);
 		return;

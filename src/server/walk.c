@@ -1,5 +1,17 @@
 #include "walk.h"
 
+#include "../wire/token.h"
+
+/* Takes from ENTRY what TOKEN does not cover, as from the feed. */
+static void confine(const struct token *token, struct entry *entry)
+{
+	if (token_covers(token, entry->counterparty) || entry->counterparty.length == 0)
+		return;
+	entry->counterparty = (struct words){0};
+	if (!entry->holds)
+		entry->hold = (struct words){0};
+}
+
 static enum walk pause_walk(struct answer *answer, unsigned ms, uint64_t cursor)
 {
 	answer->pause_ms = ms;
@@ -18,6 +30,7 @@ enum walk walk_step(const struct call *call, struct answer *answer, struct words
 	switch (status) {
 	case HISTORY_OK:
 		*lsn = at;
+		confine(call->token, entry);
 		return WALK_FOUND;
 	case HISTORY_END:
 		return WALK_END;

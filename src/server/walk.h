@@ -23,9 +23,9 @@ enum walk {
 };
 
 /*
- * One step: the entry of the record at *LSN into *ENTRY (its words borrow until the next), and in
- * *LSN the one before.  With a pause RESUME will be call->cursor.  Unless it is WALK_FOUND, *LSN is
- * unchanged.
+ * One step: the entry of the record at *LSN into *ENTRY (its words borrow until the next), without
+ * what call->token does not cover, and in *LSN the one before.  With a pause RESUME will be
+ * call->cursor.  Unless it is WALK_FOUND, *LSN is unchanged.
  */
 enum walk walk_step(const struct call *call, struct answer *answer, struct words name,
                     uint64_t resume, uint64_t *lsn, struct entry *entry);

@@ -347,6 +347,7 @@ static struct call walker(const struct redis_call *call)
 	                     .history = worker->server->history,
 	                     .server = worker->server,
 	                     .now_us = worker_time_us(worker),
+	                     .token = call->connection->token,
 	                     .cursor = call->session->cursor,
 	                     .resumed = call->session->resumed};
 }
