@@ -127,6 +127,29 @@ static void test_find(void)
 	ok(tokens_find(&tokens, tokens.token[0].digest) == &tokens.token[0], "the first");
 }
 
+static void test_renewal(void)
+{
+	static struct tokens before;
+
+	ok(reads("a " ABC " read prefix=x expires=2027-01-01T00:00:00Z\nb " EMPTY " read,write\n"),
+	   "as it was read before");
+	before = tokens;
+	tokens_renew(&before, &tokens);
+	ok(memcmp(&before, &tokens, sizeof(before)) == 0, "what is as it was stays");
+	ok(reads("a " ABC " read prefix=x expires=2026-01-01T00:00:00Z\n"),
+	   "one earlier, one gone");
+	tokens_renew(&before, &tokens);
+	ok(before.token[0].expires_us == tokens.token[0].expires_us, "another end");
+	ok(token_is_over(&before.token[1], 2), "gone is over");
+	ok(reads("a " ABC " read prefix=y\nb " EMPTY " read,write\n"), "another prefix");
+	tokens_renew(&before, &tokens);
+	ok(token_is_over(&before.token[0], 2), "permits something else: over");
+	ok(before.token[1].expires_us == 0, "back again");
+	ok(reads("a " ABC " write prefix=x\nb " EMPTY " read\n"), "other scopes");
+	tokens_renew(&before, &tokens);
+	ok(token_is_over(&before.token[0], 2) && token_is_over(&before.token[1], 2), "likewise");
+}
+
 static bool narrows_to(const struct token *token, const char *prefix, const char *wanted)
 {
 	struct words narrowed;
@@ -183,6 +206,7 @@ int main(void)
 	test_lines();
 	test_bounds();
 	test_find();
+	test_renewal();
 	test_prefix();
 	test_write();
 	done_testing();

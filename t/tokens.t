@@ -362,6 +362,36 @@ sub test_early {
 
 # ---- rotation, expiry, reload
 
+# Connections of tokens that a reload takes away, or not; returns what looks at them after it.
+sub open_with_tokens {
+	as('all', 'POST', '/events', { account => 'open', amount => 1 });
+	my %redis = map { $_ => redis() } qw(reader writer all);
+	is_deeply($redis{$_}->ask('AUTH', $secret{$_}), { simple => 'OK' }, "$_ is connected") for sort keys %redis;
+	my $feed = Feed->open($tallyd, '?format=ndjson&account=open', { Authorization => "Bearer $secret{reader}" });
+	my $lines = $tallyd->raw_socket;
+	my $line = sub { my $text = qq({"account":"open","amount":1}\n); return sprintf "%x\r\n%s\r\n", length $text, $text };
+	Tallyd::send_all($lines, "POST /events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer $secret{writer}\r\n"
+		. "Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n" . $line->());
+	ok(wait_until(sub { (as('all', 'GET', '/accounts/open')->{json}{balance} || 0) == 2 }), 'lines are taken');
+	my $kept = $tallyd->raw_socket;
+	my $get = "GET /accounts/open HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer $secret{reader}\r\n\r\n";
+	Tallyd::send_all($kept, $get);
+	is(Tallyd::read_response($kept)->{status}, 200, 'a connection that is kept');
+	return sub {
+		is(error_of($redis{reader}->ask('GET', 'open')), 'NOAUTH Authentication required.', 'who is connected by it may nothing more');
+		is(error_of($redis{writer}->ask('INCR', 'open')), 'NOAUTH Authentication required.', '... nor by one that permits something else now');
+		is($redis{all}->ask('GET', 'open'), 2, '... others may');
+		Tallyd::send_all($kept, $get);
+		is(Tallyd::read_response($kept)->{status}, 401, '... nor over HTTP');
+		Tallyd::send_all($lines, $line->());
+		like(Tallyd::read_response($lines)->{body}, qr/"accepted".*\n.*"unauthorized".*\n\z/, '... nor line by line');
+		as('all', 'POST', '/events', { account => 'open', amount => 7 });
+		$feed->ended;
+		is(join(' ', map { $_->{legs} ? $_->{legs}[0]{balance} : $_->{reason} // '' } @{ $feed->{events} }) =~ /9/ ? 'seen' : '', '', 'and a feed shows no more');
+		is(as('all', 'GET', '/accounts/open')->{json}{balance}, 9, 'nothing else was done');
+	};
+}
+
 sub test_rotation {
 	my $soon = strftime '%Y-%m-%dT%H:%M:%SZ', gmtime time + 3;
 	write_tokens($everyone . line('all', 'read,write,admin', 'as=new-all') . 'late ' . sha256_hex('late') . " read expires=$soon\n"
@@ -380,10 +410,13 @@ sub test_rotation {
 	$lines->ended;
 	is(($lines->{named}[0] ? $lines->{named}[0][1] : $lines->{events}[-1])->{reason}, 'unauthorized', 'and a feed, with a word');
 
-	write_tokens($everyone =~ s/^reader.*\n//mr);
+	my $check_gone = open_with_tokens();
+	# What is said by a token that permits less than it did is no longer said either.
+	write_tokens($everyone =~ s/^reader.*\n//mr =~ s/^(writer .*)\n/$1 prefix=writers\/\n/mr);
 	reload(1);
 	is(as('reader', 'GET', '/accounts')->{status}, 401, 'one that was taken out is none after a reload');
 	is(as('all', 'GET', '/accounts')->{status}, 200, 'others stay');
+	$check_gone->();
 
 	for my $bad (['mode 0640', $everyone, 0640, qr/has mode 0640: others may read or write it; chmod 0600/],
 		['mode 0602', $everyone, 0602, qr/has mode 0602/],

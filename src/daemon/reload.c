@@ -9,6 +9,7 @@
 #include "../base/clock.h"
 #include "../base/log.h"
 #include "life.h"
+#include "revoke.h"
 
 #define MESSAGE_SIZE 1024
 
@@ -40,8 +41,9 @@ static void switch_log_back(const struct config *from, const struct config *to)
 		          strerror(errno));
 }
 
-/* Each finishes what it has, an idle connection with its next answer. */
-static void retire(const struct service *service, struct family *family)
+/* Each finishes what it has, an idle connection with its next answer; with TOKENS, if any. */
+static void retire(const struct service *service, struct family *family,
+                   const struct tokens *tokens)
 {
 	for (uint32_t i = 0; i < service->workers; i++) {
 		if (service->worker[i].slot < 0)
@@ -51,8 +53,14 @@ static void retire(const struct service *service, struct family *family)
 			continue; /* killed with all others, and buried */
 		child->leaving = true;
 		child->kill_us = clock_after_us(service->config->drain_timeout + FAMILY_GRACE_S);
-		kill(child->pid, SIGWINCH);
 	}
+	/* First, and to those that an earlier reload has retired, too. */
+	if (tokens != NULL)
+		revoke_tokens(tokens, family);
+	for (uint32_t i = 0; i < service->workers; i++)
+		if (service->worker[i].slot >= 0 &&
+		    family->child[service->worker[i].slot].role == ROLE_WORKER)
+			kill(family->child[service->worker[i].slot].pid, SIGWINCH);
 }
 
 /* ---- Preparing ---- */
@@ -152,7 +160,7 @@ void reload_abort(struct reload *reload, const char *why)
 		return;
 	switch_log_back(reload->next.config, reload->service->config);
 	report_failure(reload, why);
-	retire(&reload->next, reload->family);
+	retire(&reload->next, reload->family, reload->service->config->tokens);
 	listen_abandon(reload->service->listeners, reload->next.listeners);
 	config_free(reload->next.config);
 	reload->active = false;
@@ -185,7 +193,7 @@ static void commit(struct reload *reload)
 	struct service *service = reload->service;
 	struct service *next = &reload->next;
 
-	retire(service, reload->family);
+	retire(service, reload->family, next->config->tokens);
 	listen_commit(service->listeners, next->listeners);
 	engine_configure(reload->engine, next->config);
 	life_reloaded(reload->engine->region, true);

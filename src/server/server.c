@@ -7,6 +7,7 @@
 
 #include "../base/log.h"
 #include "../base/pass.h"
+#include "../wire/token.h"
 #include "accept.h"
 #include "chat_protocol.h"
 #include "connection.h"
@@ -112,34 +113,25 @@ static void on_expire_due(struct ev_loop *loop, ev_timer *timer, int events)
 	ev_timer_start(loop, timer);
 }
 
-/* --- signals --- */
+/* --- files that others have opened --- */
 
-static void on_term(struct ev_loop *loop, ev_signal *signal, int events)
+/* FD has the tokens that there are now. */
+static void renew_tokens(const struct worker *worker, int fd)
 {
-	(void)loop;
-	(void)events;
-	drain(signal->data, PHASE_DRAINING);
-}
+	static struct tokens now; /* too large for a stack */
 
-static void on_winch(struct ev_loop *loop, ev_signal *signal, int events)
-{
-	(void)loop;
-	(void)events;
-	drain(signal->data, PHASE_GENTLE);
+	if (pread(fd, &now, sizeof(now), 0) != (ssize_t)sizeof(now) || now.count > TOKENS_MAX)
+		log_warning("the tokens that there are now cannot be read: %m");
+	else if (worker->settings->tokens)
+		tokens_renew(worker->settings->tokens, &now);
+	close(fd);
 }
-
-static void on_quit(struct ev_loop *loop, ev_signal *signal, int events)
-{
-	(void)loop;
-	(void)events;
-	drain(signal->data, PHASE_QUITTING);
-}
-
-/* --- files that were opened anew --- */
 
 static void adopt(struct worker *worker, char what, int fd)
 {
-	if (what == SERVER_LOG && log_adopt(fd) < 0)
+	if (what == SERVER_TOKENS)
+		renew_tokens(worker, fd);
+	else if (what == SERVER_LOG && log_adopt(fd) < 0)
 		log_warning("the log cannot be changed: %m; the old file stays in use");
 	else if (what == SERVER_ACCESS_LOG && worker->access_log &&
 	         access_log_adopt(worker->access_log, fd) < 0)
@@ -151,20 +143,54 @@ static void adopt(struct worker *worker, char what, int fd)
 		close(fd);
 }
 
-static void on_handover(struct ev_loop *loop, ev_io *io, int events)
+/* False: the master is gone. */
+static bool take_files(struct worker *worker)
 {
 	char what;
 	int fd;
-	(void)events;
-	while ((fd = pass_take(io->fd, &what)) >= 0 || errno == EBADMSG) {
+
+	while ((fd = pass_take(worker->server->handover_fd, &what)) >= 0 || errno == EBADMSG) {
 		if (fd >= 0)
-			adopt(io->data, what, fd);
+			adopt(worker, what, fd);
 		else /* no descriptor was left for it, as a rule */
-			log_warning("a log that was opened anew cannot be taken; the old file "
-			            "stays in use");
+			log_warning("a file that was handed over cannot be taken; what was there "
+			            "before stays in use");
 	}
-	if (errno != EAGAIN)
-		ev_io_stop(loop, io); /* the master is gone */
+	return errno == EAGAIN;
+}
+
+static void on_handover(struct ev_loop *loop, ev_io *io, int events)
+{
+	(void)events;
+	if (!take_files(io->data))
+		ev_io_stop(loop, io);
+}
+
+/* --- signals --- */
+
+static void on_term(struct ev_loop *loop, ev_signal *signal, int events)
+{
+	(void)loop;
+	(void)events;
+	drain(signal->data, PHASE_DRAINING);
+}
+
+static void on_winch(struct ev_loop *loop, ev_signal *signal, int events)
+{
+	struct worker *worker = signal->data;
+	(void)loop;
+	(void)events;
+	/* Whose token is gone has nothing more from now on. */
+	if (worker->server->handover_fd >= 0)
+		take_files(worker);
+	drain(signal->data, PHASE_GENTLE);
+}
+
+static void on_quit(struct ev_loop *loop, ev_signal *signal, int events)
+{
+	(void)loop;
+	(void)events;
+	drain(signal->data, PHASE_QUITTING);
 }
 
 static void watch_handover(struct worker *worker)

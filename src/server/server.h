@@ -43,8 +43,8 @@ struct server_settings {
 	double drain_timeout;  /* seconds; then connections are cut */
 	double feed_heartbeat; /* seconds without an event after which a feed says that it lives */
 	struct cors_origins cors_origins;
-	const struct tokens *tokens; /* who may speak; NULL: nobody is asked */
-	bool diagnostics;            /* GET /fast, GET /sleep */
+	struct tokens *tokens; /* who may speak, until it is told more; NULL: nobody is asked */
+	bool diagnostics;      /* GET /fast, GET /sleep */
 	const char *version;
 	uint32_t workers;           /* configured, for GET / */
 	uint64_t started_us;        /* of the daemon, microseconds since 1970 */
@@ -59,6 +59,7 @@ struct server_settings {
 #define SERVER_LOG          'L'
 #define SERVER_ACCESS_LOG   'A'
 #define SERVER_CHAT_HISTORY 'C'
+#define SERVER_TOKENS       'T' /* struct tokens, as a reload has read them */
 
 struct server {
 	const struct server_settings *settings;
@@ -78,7 +79,7 @@ struct server {
 	const int *wake_fds; /* those of all slots, by slot, wake_count of them, to wake others */
 	size_t wake_count;
 	int ready_fd;    /* one byte is written here once the loop serves; then closed; -1: none */
-	int handover_fd; /* where files come that were opened anew (base/pass.h); -1: none */
+	int handover_fd; /* where files come that others have opened (base/pass.h); -1: none */
 	/* NULL, or called when all is open and nothing is served: false, and it is not (logged). */
 	bool (*confine)(void *confined);
 	void *confined;

@@ -11,6 +11,8 @@
 
 #define BLANKS " \t\r"
 
+#define LONG_AGO 1 /* microseconds since 1970: a time that is over */
+
 _Static_assert(TOKEN_DIGEST_SIZE == SHA256_DIGEST_LENGTH, "the library's size");
 _Static_assert(ACCOUNT_NAME_MAX <= UINT8_MAX, "the length of a prefix");
 
@@ -308,6 +310,22 @@ const struct token *tokens_of_text(const struct tokens *tokens, const char *text
 		return NULL;
 	token_digest(text, length, digest);
 	return tokens_find(tokens, digest);
+}
+
+static bool permits_as_much(const struct token *one, const struct token *other)
+{
+	return one->scopes == other->scopes && one->prefix_length == other->prefix_length &&
+	       memcmp(one->prefix, other->prefix, one->prefix_length) == 0;
+}
+
+void tokens_renew(struct tokens *tokens, const struct tokens *now)
+{
+	for (size_t i = 0; i < tokens->count; i++) {
+		struct token *token = &tokens->token[i];
+		const struct token *same = tokens_find(now, token->digest);
+		token->expires_us =
+		    same && permits_as_much(token, same) ? same->expires_us : LONG_AGO;
+	}
 }
 
 static bool begins_with(struct words name, const char *prefix, size_t length)

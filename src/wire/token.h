@@ -21,8 +21,9 @@
 #define TOKEN_DIGEST_SIZE 32   /* bytes of a SHA-256 (FIPS 180-4) */
 #define TOKEN_LINE_MAX    1024 /* bytes of a line of the file */
 #define TOKENS_MAX        256  /* of one file */
-#define TOKENS_OF_NAME    2 /* lines with one name: the old token and the new, while clients change \
-	                     */
+#define TOKENS_OF_NAME                                                                             \
+	2 /* lines with one name: the old token and the new, while clients change                  \
+	   */
 #define TOKEN_WRONG_MAX 160 /* bytes of what is wrong with a line, with its NUL */
 
 /* Bits; a token has one at least. */
@@ -88,6 +89,12 @@ static inline bool token_is_over(const struct token *token, uint64_t now_us)
 {
 	return token->expires_us != 0 && now_us >= token->expires_us;
 }
+
+/*
+ * TOKENS are an older reading of the file that NOW was read from.  Those that are not there any
+ * more, or permit something else there, are over; the others end when they do there.
+ */
+void tokens_renew(struct tokens *tokens, const struct tokens *now);
 
 /* May TOKEN (NULL: anybody) touch the account NAME? */
 bool token_covers(const struct token *token, struct words name);
