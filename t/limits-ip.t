@@ -36,7 +36,7 @@ use constant {
 my $have_v6 = do { require IO::Socket::IP; IO::Socket::IP->new(LocalHost => '::1', Listen => 1) };
 
 my $tallyd = Tallyd->start(
-	listen => [['127.0.0.1:0', { protocol => 'http' }], ['127.0.0.1:0', { protocol => 'http', proxy_from => '127.0.0.1' }],
+	listen => [['127.0.0.1:0', { protocol => 'http' }], ['127.0.0.1:0', { protocol => 'http', allow_anonymous => 'true', proxy_from => '127.0.0.1' }],
 		['127.0.0.1:0', { protocol => 'redis' }], ['127.0.0.1:0', { protocol => 'echo' }], ['unix:%DIR%/socket', { protocol => 'http' }],
 		$have_v6 ? ['[::1]:0', { protocol => 'http' }] : ()],
 	config => { workers => WORKERS, max_connections => PLACES, max_connections_per_ip => LIMIT, max_addresses => ADDRESSES,

@@ -31,11 +31,11 @@ sub listeners {
 	my (%proxies) = @_;
 	my $from = $proxies{from} // PROXIES;
 	return (['127.0.0.1:0', { protocol => 'http' }],
-		['127.0.0.1:0', { protocol => 'http', proxy_from => $from }],
-		['127.0.0.1:0', { protocol => 'redis', proxy_from => $from }],
-		['127.0.0.1:0', { protocol => 'echo', proxy_from => $from }],
-		['unix:%DIR%/socket', { protocol => 'http', proxy_from => 'unix' }],
-		$have_v6 ? ['[::1]:0', { protocol => 'http', proxy_from => '::1' }] : ());
+		['127.0.0.1:0', { protocol => 'http', allow_anonymous => 'true', proxy_from => $from }],
+		['127.0.0.1:0', { protocol => 'redis', allow_anonymous => 'true', proxy_from => $from }],
+		['127.0.0.1:0', { protocol => 'echo', allow_anonymous => 'true', proxy_from => $from }],
+		['unix:%DIR%/socket', { protocol => 'http', allow_anonymous => 'true', proxy_from => 'unix' }],
+		$have_v6 ? ['[::1]:0', { protocol => 'http', allow_anonymous => 'true', proxy_from => '::1' }] : ());
 }
 
 my $tallyd = Tallyd->start(listen => [listeners()],

@@ -338,18 +338,24 @@ static bool asks_for_tokens(const struct config *config, const struct config_lis
 	        strcmp(listener->protocol, "chat") == 0);
 }
 
+/* May people of other machines come by LISTENER?  A proxy passes on whoever comes to it. */
+static bool is_public(const struct config_listener *listener)
+{
+	return listen_kind(listener->address) == LISTEN_PUBLIC || listener->proxy_from[0] != '\0';
+}
+
 static int check_open(const struct config *config)
 {
 	for (size_t i = 0; i < config->listener_count; i++) {
 		const struct config_listener *listener = &config->listeners[i];
 
-		if (listen_kind(listener->address) != LISTEN_PUBLIC || listener->allow_anonymous ||
+		if (!is_public(listener) || listener->allow_anonymous ||
 		    asks_for_tokens(config, listener))
 			continue;
 		complain((int)listener->line,
 		         "listen: \"%.*s\" is open to other machines and asks nobody who they "
-		         "are; allowed: a loopback or unix address, tokens (auth_file, for http, "
-		         "redis and chat), or allow_anonymous = true",
+		         "are; allowed: a loopback or unix address without proxy_from, tokens "
+		         "(auth_file, for http, redis and chat), or allow_anonymous = true",
 		         VALUE_SHOWN, listener->address);
 		return -1;
 	}

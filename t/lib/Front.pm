@@ -102,8 +102,8 @@ my @post = ('-d', '{"account":"alice","amount":1}', '-H', 'Content-Type: applica
 # ---- the test
 
 sub start_tallyd {
-	$tallyd = Tallyd->start(listen => [['unix:%DIR%/socket', { protocol => 'http' }], ['127.0.0.1:0', { protocol => 'http', proxy_from => '127.0.0.1' }],
-			['unix:%DIR%/proxy.sock', { protocol => 'http', proxy_from => 'unix', mode => '0666' }]],
+	$tallyd = Tallyd->start(listen => [['unix:%DIR%/socket', { protocol => 'http' }], ['127.0.0.1:0', { protocol => 'http', allow_anonymous => 'true', proxy_from => '127.0.0.1' }],
+			['unix:%DIR%/proxy.sock', { protocol => 'http', allow_anonymous => 'true', proxy_from => 'unix', mode => '0666' }]],
 		config => { workers => 2, max_connections_per_ip => 100 });
 	$dir = $tallyd->dir;
 	chmod 0711, $dir; # who was root is somebody else then
