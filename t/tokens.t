@@ -476,6 +476,9 @@ sub test_tallyctl {
 	ok(!-e "$dir/new", 'which makes no file');
 	is((ctl('token', 'add', '-f', "$dir/new", 'x'))[0], 0, 'a new file');
 	is((stat "$dir/new")[2] & 07777, 0600, 'is its owner\'s');
+	symlink "$dir/new", "$dir/link" or die $!;
+	is((ctl('token', 'add', '-f', "$dir/link", 'by-link'))[0], 0, 'by a link');
+	ok(-l "$dir/link" && slurp("$dir/new") =~ /^by-link /m, '... what it leads to is changed');
 	# Many at once lose nothing.
 	my $parent = $$;
 	my @makers = map {

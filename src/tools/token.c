@@ -50,6 +50,16 @@ static const struct command_option remove_options[] = {
     {0},
 };
 
+/* A link stays: what it leads to is changed. */
+static void follow(char *path)
+{
+	char *real = realpath(path, NULL);
+
+	if (real != NULL && strlen(real) < PLACE_PATH_MAX)
+		strcpy(path, real);
+	free(real);
+}
+
 /* The path of the file into PATH (PLACE_PATH_MAX bytes). */
 static int find_file(const struct session *session, char *path)
 {
@@ -70,6 +80,7 @@ static int find_file(const struct session *session, char *path)
 		return command_fail(
 		    session, COMMAND_USAGE,
 		    "the configuration names no auth_file; name the file with -f FILE");
+	follow(path);
 	return COMMAND_DONE;
 }
 
