@@ -16,12 +16,16 @@
 static char bytes[2 * RESP_COMMAND_MAX];
 static struct resp_command command;
 static char reason[RESP_REASON_MAX];
+static bool untouched = true; /* is what was read as it was? */
 
 static enum resp_progress reads(const char *text, size_t length)
 {
 	memcpy(bytes, text, length);
 	reason[0] = '\0';
-	return resp_read(bytes, length, &command, reason);
+	enum resp_progress progress = resp_read(bytes, length, &command, reason);
+	/* Whoever cannot go on with it now reads it again. */
+	untouched = untouched && memcmp(bytes, text, length) == 0;
+	return progress;
 }
 
 /* The words of the command in TEXT, with '|' between them; or what else it is. */
@@ -232,8 +236,9 @@ static void damage(void)
 		       command.count <= RESP_ARGUMENTS_MAX;
 		for (uint32_t i = 0; i < command.count; i++) {
 			const struct words *word = &command.argument[i];
-			good = good && word->bytes >= bytes &&
-			       word->bytes + word->length <= bytes + command.length;
+			const char *from = command.quoted ? command.line : bytes;
+			good = good && word->bytes >= from &&
+			       word->bytes + word->length <= from + command.length;
 		}
 	}
 	ok(good, "damaged commands stay within what came");
@@ -278,5 +283,6 @@ int main(void)
 	replies();
 	damage();
 	patterns();
+	ok(untouched, "whatever was read can be read again");
 	return done_testing();
 }

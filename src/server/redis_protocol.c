@@ -157,14 +157,15 @@ static enum connection_room reserve(struct connection *connection)
 
 /*
  * Does the command join the group?  An increment by nothing makes its account in Redis, as no event
- * does: it goes through a plan.
+ * does: it goes through a plan.  And words that go with the command cannot wait for the group.
  */
 static bool joins(struct redis_call *call, struct request *request)
 {
 	char memory[REDIS_ERROR_MAX];
 	struct answer answer = {0};
 
-	if (!(call->command->flags & REDIS_COUNTS) || transaction_is_open(call->session))
+	if (!(call->command->flags & REDIS_COUNTS) || call->given->quoted ||
+	    transaction_is_open(call->session))
 		return false;
 	text_init(&answer.out, memory, sizeof(memory));
 	return increment_read(call, request, &answer) && request->leg[0].amount != 0 &&
@@ -427,7 +428,7 @@ static void wait_for_more(struct connection *connection)
 
 /* One command, or what is there of it, at *AT, which then is behind it.  False: no more just now.
  */
-static bool take_one(struct connection *connection, char *bytes, size_t length, size_t *at)
+static bool take_one(struct connection *connection, const char *bytes, size_t length, size_t *at)
 {
 	struct redis_session *session = session_of(connection);
 	struct resp_command given;

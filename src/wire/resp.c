@@ -99,6 +99,7 @@ static enum resp_progress read_array(const char *bytes, size_t length, struct re
 	if (!resp_integer_of(line + 1, digits - 1, &count) || count > RESP_ARGUMENTS_MAX)
 		return refuse(reason, "Protocol error: invalid multibulk length");
 	command->count = 0;
+	command->quoted = false;
 	for (int64_t i = 0; i < count; i++) {
 		enum resp_progress progress =
 		    take_bulk(bytes, length, &at, &command->argument[i], reason);
@@ -167,10 +168,10 @@ static bool unquote(const char *at[], const char *end, char quote, char *to[])
 	return *at == end || is_space(**at);
 }
 
-/* The word at *AT, unquoted in place. */
+/* The word at *AT, unquoted in place if it has quotes. */
 static bool take_word(const char *at[], const char *end, struct words *word)
 {
-	char *to = (char *)*at; /* within the bytes that resp_read was given */
+	char *to = (char *)*at; /* within command->line, if anything is changed */
 
 	word->bytes = to;
 	while (*at < end && !is_space(**at)) {
@@ -179,14 +180,22 @@ static bool take_word(const char *at[], const char *end, struct words *word)
 			if (!unquote(at, end, quote, &to))
 				return false;
 		} else {
-			*to++ = *(*at)++;
+			if (to != *at)
+				*to = **at;
+			to++;
+			*at += 1;
 		}
 	}
 	word->length = (uint32_t)(to - word->bytes);
 	return true;
 }
 
-static enum resp_progress read_line(char *bytes, size_t length, struct resp_command *command,
+static bool has_quotes(const char *line, size_t length)
+{
+	return memchr(line, '"', length) != NULL || memchr(line, '\'', length) != NULL;
+}
+
+static enum resp_progress read_line(const char *bytes, size_t length, struct resp_command *command,
                                     char *reason)
 {
 	const char *newline =
@@ -199,6 +208,12 @@ static enum resp_progress read_line(char *bytes, size_t length, struct resp_comm
 		           : refuse(reason, "Protocol error: too big inline request");
 	command->count = 0;
 	command->length = (size_t)(newline - bytes) + 1;
+	command->quoted = has_quotes(bytes, command->length);
+	if (command->quoted) {
+		memcpy(command->line, bytes, command->length);
+		at = command->line;
+		newline = command->line + command->length - 1;
+	}
 	for (;;) {
 		while (at < newline && is_space(*at))
 			at++;
@@ -211,7 +226,8 @@ static enum resp_progress read_line(char *bytes, size_t length, struct resp_comm
 	}
 }
 
-enum resp_progress resp_read(char *bytes, size_t length, struct resp_command *command, char *reason)
+enum resp_progress resp_read(const char *bytes, size_t length, struct resp_command *command,
+                             char *reason)
 {
 	if (length == 0)
 		return RESP_MORE;

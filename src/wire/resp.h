@@ -20,8 +20,10 @@
 struct resp_command {
 	size_t length; /* bytes that it takes up */
 	uint32_t
-	    count; /* of arguments; 0: an empty line, or an array of nothing: no answer is due */
-	struct words argument[RESP_ARGUMENTS_MAX]; /* they borrow from the bytes */
+	    count;   /* of arguments; 0: an empty line, or an array of nothing: no answer is due */
+	bool quoted; /* was a line with quotes: arguments borrow from `line` */
+	struct words argument[RESP_ARGUMENTS_MAX]; /* else they borrow from the bytes */
+	char line[RESP_INLINE_MAX];
 };
 
 enum resp_progress {
@@ -33,9 +35,10 @@ enum resp_progress {
 
 /*
  * Reads the command that BYTES[0..LENGTH) begin with, an array of bulk strings or a line of words.
- * The words of a line are unquoted in place.  REASON has RESP_REASON_MAX bytes.
+ * A command that is put off is read again, so the bytes stay as they are, and the
+ * words of a line that has quotes are unquoted in a copy of it.  REASON has RESP_REASON_MAX bytes.
  */
-enum resp_progress resp_read(char *bytes, size_t length, struct resp_command *command,
+enum resp_progress resp_read(const char *bytes, size_t length, struct resp_command *command,
                              char *reason);
 
 /* TEXT[0..LENGTH) as Redis reads a whole number: no sign but '-', no zero before others. */
