@@ -27,6 +27,7 @@ use constant {
 	KEPT     => 1024,   # ROOM_LINES
 	TALKERS  => 20,
 	RACES    => 10,
+	READ     => 131_072, # CHAT_HISTORY_READ
 	CHANGES  => 200,
 	QUICK    => 0.1,    # seconds from one client to another, of a machine that has nothing else to do
 	IDLE     => 0.05,   # of a second's processor time that idle workers may use
@@ -404,6 +405,21 @@ sub test_history {
 	like((grep { /<a> past first/ } $other->lines)[0], qr/^\[2030-01-01 00:00:00\] /, 'what is of another day has its date');
 	is(scalar(grep { /past \d+$/ } @greeting), GREETING - 6, '... and no more than ' . GREETING . ' lines');
 	stops();
+
+	# What was said behind the line without an end is a line of its own; and a large file is read from
+	# the beginning of a line on, though its middle may look like one.
+	my @end = split /\n/, slurp($file);
+	like($end[-1], qr/^\d{4}-\S+Z \* reader is here$/, 'a line is written behind one that has no end');
+	my $forged = "2030-01-01T00:00:00.000009Z <root> forged past\n";
+	open $out, '>>', $file or die "$file: $!";
+	print {$out} "2030-01-01T00:00:00.000009Z <mallory> $forged", 'x' x (READ - 1 - length $forged), "\n";
+	close $out;
+	$tallyd->start_again;
+	$reader = client();
+	$reader->say('/list');
+	$reader->sees(qr/here are/);
+	is(scalar(grep { /forged/ } $reader->lines), 0, '... nothing is made of half a line');
+	stops();
 	return;
 }
 
@@ -488,6 +504,7 @@ sub test_tokens {
 		all    => 'read,write',
 		writer => 'write',
 		shop   => 'read prefix=shop/',
+		odd    => "read prefix=a\xe2\x80\xaebcd",
 		late   => 'read expires=2020-01-01T00:00:00Z',
 		soon   => 'read expires=' . strftime('%Y-%m-%dT%H:%M:%SZ', gmtime $soon),
 	);
@@ -524,6 +541,13 @@ sub test_tokens {
 	ok($all->sees(qr{= shop/b 1 }), 'accounts change');
 	ok($shop->sees(qr{= shop/b 1 }), '... and are seen');
 	is(scalar(grep { /= other/ } $shop->lines), 0, '... no others');
+	# What such a prefix looks like on a terminal covers nothing.
+	my $odd = at_door("/auth secret-odd\n", $in, 'a token with a prefix that cannot be shown');
+	$odd->say('/watch');
+	ok($odd->sees(qr{^\*\*\* you watch accounts that begin with a\?bcd;}), '... watches what it covers');
+	$tallyd->call('POST', '/events', { account => $_, amount => 1 }, $bearer) for 'a?bcdcd', "a\x{202e}bcd";
+	ok($odd->sees(qr{= a\?bcd 1 }), '... sees it');
+	is(scalar(grep { /= a\?bcdcd/ } $odd->lines), 0, '... nothing else');
 	my $brief = at_door("/auth secret-soon\n", $in, 'a token that runs out soon');
 	ok(read_all(sub { $all->say('tick') if time > $soon && !$brief->{ended}; sleep 0.05; $brief->find(qr/^\*\*\* your token is over; good-bye$/) }, 30, $brief, $all), '... ends its connection then');
 	is($all->find(qr/secret/), 0, 'no token is ever said');

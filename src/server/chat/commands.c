@@ -99,6 +99,7 @@ static void watch(struct chat *chat, const struct chat_line *line, struct text *
 {
 	struct chats *chats = chats_of(chat);
 	struct tail *tail = feeds_tail(chats->worker->feeds);
+	char shown[ACCOUNT_NAME_MAX]; /* a token's prefix may be unfit for a terminal */
 	struct words prefix;
 
 	if (line->length > ACCOUNT_NAME_MAX) {
@@ -120,7 +121,7 @@ static void watch(struct chat *chat, const struct chat_line *line, struct text *
 	chat->watching = true;
 	text_literal(out, CHAT_MARK "you watch ");
 	text_string(out, prefix.length ? "accounts that begin with " : "all accounts");
-	text_bytes(out, chat->prefix, chat_clean(chat->prefix, prefix.length, chat->prefix));
+	text_bytes(out, shown, chat_clean(chat->prefix, prefix.length, shown));
 	text_literal(out, "; /unwatch ends it\n");
 }
 

@@ -39,6 +39,40 @@ int chat_history_file(const char *path)
 	return fd;
 }
 
+/* To be looked at: nothing that we would have to wait for. */
+static int open_to_read(const char *path, struct stat *status)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+
+	if (fd >= 0 && fstat(fd, status) == 0 && S_ISREG(status->st_mode))
+		return fd;
+	if (fd >= 0)
+		close(fd);
+	return -1;
+}
+
+/* Does the file PATH end in the middle of a line?  So a power cut or a full disk leaves it. */
+static bool is_torn(const char *path)
+{
+	struct stat status;
+	int fd = open_to_read(path, &status);
+	char last = '\n';
+	bool torn;
+
+	if (fd < 0)
+		return false;
+	torn = status.st_size > 0 && pread(fd, &last, 1, status.st_size - 1) == 1 && last != '\n';
+	close(fd);
+	return torn;
+}
+
+/* Where the rest of a line is missing, the next one must begin anew. */
+static void mend(struct chat_history *history)
+{
+	if (history->torn && write(history->fd, "\n", 1) == 1)
+		history->torn = false;
+}
+
 struct chat_history *chat_history_open(const char *path)
 {
 	struct chat_history *history = calloc(1, sizeof(*history));
@@ -48,8 +82,12 @@ struct chat_history *chat_history_open(const char *path)
 		return NULL;
 	history->path = strdup(path);
 	history->fd = history->path ? chat_history_file(path) : -1;
-	if (history->fd >= 0)
+	if (history->fd >= 0) {
+		/* Now, so that others who open it find it mended. */
+		history->torn = is_torn(path);
+		mend(history);
 		return history;
+	}
 	error = errno;
 	free(history->path);
 	free(history);
@@ -126,13 +164,6 @@ static void write_all(struct chat_history *history)
 	}
 	note_failed(history, written < 0 ? strerror(errno) : "the disk is full");
 	history->torn = history->torn || written > 0;
-}
-
-/* Where the rest of a line is missing, the next one must begin anew. */
-static void mend(struct chat_history *history)
-{
-	if (history->torn && write(history->fd, "\n", 1) == 1)
-		history->torn = false;
 }
 
 void chat_history_flush(struct chat_history *history)
@@ -234,22 +265,26 @@ static size_t read_lines(struct rest rest, struct room_line *lines, size_t max)
 	return count;
 }
 
-/* The end of the file PATH, of at most CHAT_HISTORY_READ bytes; how many. */
-static size_t read_end(const char *path, char *bytes)
+/* The end of the file PATH, of at most CHAT_HISTORY_READ bytes at BYTES, from a line's beginning
+ * on.
+ */
+static struct rest read_end(const char *path, char *bytes)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	struct stat status;
-	ssize_t got = 0;
+	int fd = open_to_read(path, &status);
+	struct rest rest = {bytes, 0}, cut;
+	off_t from = 0;
 
 	if (fd < 0)
-		return 0;
-	if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode)) {
-		off_t from =
-		    status.st_size > CHAT_HISTORY_READ ? status.st_size - CHAT_HISTORY_READ : 0;
-		got = pread(fd, bytes, CHAT_HISTORY_READ, from);
-	}
+		return rest;
+	if (status.st_size > CHAT_HISTORY_READ)
+		from = status.st_size - CHAT_HISTORY_READ;
+	ssize_t got = pread(fd, bytes, CHAT_HISTORY_READ, from);
 	close(fd);
-	return got > 0 ? (size_t)got : 0;
+	rest.length = got > 0 ? (size_t)got : 0;
+	if (from > 0 && !take_until(&rest, '\n', &cut))
+		rest.length = 0;
+	return rest;
 }
 
 size_t chat_history_read(const char *path, struct room_line *lines, size_t max)
@@ -259,8 +294,7 @@ size_t chat_history_read(const char *path, struct room_line *lines, size_t max)
 	size_t count = 0;
 
 	if (bytes && sorted) {
-		struct rest rest = {bytes, read_end(path, bytes)};
-		count = read_lines(rest, sorted, max);
+		count = read_lines(read_end(path, bytes), sorted, max);
 		memcpy(lines, sorted, count * sizeof(*lines));
 	}
 	free(bytes);

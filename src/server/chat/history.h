@@ -17,7 +17,8 @@
 
 struct chat_history;
 
-/* Opens PATH for appending (created 0640).  Owned by the caller.  NULL with errno. */
+/* Opens PATH for appending (created 0640), behind a line that has no end.  Owned by the caller.
+ * NULL with errno. */
 struct chat_history *chat_history_open(const char *path);
 void chat_history_close(struct chat_history *history); /* writes what is left; NULL is fine */
 
