@@ -229,6 +229,8 @@ sub test_bounds {
 	like($show->('DEL', 'x'), qr/not allowed inside a transaction/, 'DEL is none of its commands');
 	is($show->('EXEC'), 'error(EXECABORT Transaction discarded because of previous errors.)', '  so it is given up');
 	is(length $one->ask('ECHO', 'x' x 60_000), 60_000, 'a long word');
+	like($show->('SCAN', 0, 'MATCH', '*[' . 'a' x 253 . ']'), qr/^\["\d+" \[/, 'a pattern of 256 bytes');
+	is($show->('SCAN', 0, 'MATCH', '*[' . 'a' x 254 . ']'), 'error(ERR a pattern has at most 256 bytes here)', '  and no more');
 	is($show->('EXISTS', map { "none:$_" } 1 .. 1023), 'int(0)', '1024 words');
 	like($show->('EXISTS', map { "none:$_" } 1 .. 1024), qr/^error\(ERR Protocol error: invalid multibulk length/, 'one more is none');
 	ok($one->closed, '  and the end');

@@ -13,7 +13,6 @@
 #define LENGTH_MAX   8192
 #define COMMANDS_MAX 8 /* of one input */
 #define PREFIXES     4 /* of a command that are tried */
-#define GLOB_MAX     256
 
 /* A command read from bytes of its own. */
 struct reading {

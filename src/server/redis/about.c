@@ -340,7 +340,8 @@ void redis_config(struct redis_call *call, struct answer *answer)
 		const struct words name = {parameters[i].name,
 		                           (uint32_t)strlen(parameters[i].name)};
 		for (unsigned j = 2; j < call->given->count && !wanted[i]; j++)
-			wanted[i] = glob_matches(redis_word(call, j), name);
+			wanted[i] = redis_word(call, j).length <= GLOB_MAX &&
+			            glob_matches(redis_word(call, j), name);
 		count += wanted[i];
 	}
 	resp_map(&answer->out, count, call->session->protocol);

@@ -9,6 +9,8 @@
 
 #include "../../ledger/event.h"
 
+#define GLOB_MAX 256 /* bytes of a pattern that is compared with many names */
+
 /* Does PATTERN match all of TEXT?  Takes at most the product of their lengths in steps. */
 bool glob_matches(struct words pattern, struct words text);
 

@@ -55,6 +55,10 @@ static bool read_option(struct redis_call *call, struct answer *answer, unsigned
 			return false;
 		}
 	} else if (redis_is(name, "MATCH")) {
+		if (value.length > GLOB_MAX) {
+			redis_error(answer, "ERR a pattern has at most 256 bytes here");
+			return false;
+		}
 		scan->match = value;
 	} else if (redis_is(name, "TYPE")) {
 		scan->strings = redis_is(value, "STRING");
@@ -90,6 +94,14 @@ static void write_cursor(struct text *out, const struct list_cursor *cursor)
 	resp_string(out, digits);
 }
 
+/* One that looks at many accounts is worth many commands: others have their turn sooner. */
+static void take_share(struct worker *worker, const struct scan *scan)
+{
+	unsigned share = (unsigned)scan->count * CONNECTION_SLICE_MAX / REDIS_SCAN_MAX;
+
+	worker->slice_left -= share < worker->slice_left ? share : worker->slice_left;
+}
+
 void redis_scan(struct redis_call *call, struct answer *answer)
 {
 	struct ledger *ledger = call->connection->worker->server->ledger;
@@ -100,6 +112,7 @@ void redis_scan(struct redis_call *call, struct answer *answer)
 
 	if (!read_scan(call, answer, &scan))
 		return;
+	take_share(call->connection->worker, &scan);
 	/* What the token does not cover is not there. */
 	if (!token_narrows(call->connection->token, glob_prefix(scan.match), &prefix))
 		scan.cursor.done = true;
