@@ -499,7 +499,7 @@ sub at_door {
 
 sub test_tokens {
 	my $dir = File::Temp::tempdir(CLEANUP => 1);
-	my $soon = time + 4 * patience();
+	my $soon = time + 6 * patience();
 	my %lines = (
 		all    => 'read,write',
 		writer => 'write',
@@ -515,6 +515,7 @@ sub test_tokens {
 	begin(auth_file => "$dir/tokens", header_timeout => 0.5);
 	my $in = qr/^\*\*\* you are guest\d+, one of/;
 	my $no = qr/^\*\*\* that is no token that is good here; good-bye$/;
+	my $brief = at_door("/auth secret-soon\n", $in, '... and let in with a token that runs out soon');
 	my $all = at_door("/auth secret-all\n", $in, '... and let in with a token');
 	my $shop = at_door("/auth secret-shop\r\n/nick shop\n", $in, '... with CR LF');
 	ok($shop->sees(qr/you are now shop$/), '... and what comes behind it is read');
@@ -548,8 +549,7 @@ sub test_tokens {
 	$tallyd->call('POST', '/events', { account => $_, amount => 1 }, $bearer) for 'a?bcdcd', "a\x{202e}bcd";
 	ok($odd->sees(qr{= a\?bcd 1 }), '... sees it');
 	is(scalar(grep { /= a\?bcdcd/ } $odd->lines), 0, '... nothing else');
-	my $brief = at_door("/auth secret-soon\n", $in, 'a token that runs out soon');
-	ok(read_all(sub { $all->say('tick') if time > $soon && !$brief->{ended}; sleep 0.05; $brief->find(qr/^\*\*\* your token is over; good-bye$/) }, 30, $brief, $all), '... ends its connection then');
+	ok(read_all(sub { $all->say('tick') if time > $soon && !$brief->{ended}; sleep 0.05; $brief->find(qr/^\*\*\* your token is over; good-bye$/) }, 30, $brief, $all), 'a token that runs out ends its connection');
 	is($all->find(qr/secret/), 0, 'no token is ever said');
 	stops();
 	return;

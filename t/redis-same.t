@@ -76,6 +76,7 @@ all('transactions', ['MULTI'], ['SET', 't', 1], ['INCR', 't'], ['GET', 't'], ['M
 	['SET', 't', 1, 'NX'], ['SET', 'u', 0, 'NX'], ['INCRBY', 'w', 0], ['EXEC'], ['MGET', 't', 'u', 'w'], ['EXEC'], ['DISCARD'], ['MULTI'], ['MULTI'], ['WATCH', 't'], ['INCR', 't'], ['DISCARD'], ['GET', 't'],
 	['MULTI'], ['EXEC'], ['MULTI'], ['NONSENSE', 't'], ['INCR', 't'], ['EXEC'], ['GET', 't'], ['MULTI'], ['GET'], ['EXEC'], ['MULTI'], ['INCRBY', 't', 'x'], ['INCR', 't'], ['EXEC'], ['GET', 't'],
 	['MULTI'], ['SET', 't', HUGE], ['INCR', 't'], ['DECR', 't'], ['EXEC'], ['GET', 't'], ['DEL', 't', 'u', 'w']);
+all('EXEC with more words', ['EXEC', 'x'], ['MULTI'], ['SET', 't', 1], ['EXEC', 'x'], ['EXEC'], ['GET', 't'], ['MULTI'], ['DISCARD', 'x'], ['EXEC']);
 same('what is watched', [0, 'SET', 'x', 1], [0, 'WATCH', 'x', 'none', 'x'], [0, 'MULTI'], [0, 'INCR', 'x'], [0, 'EXEC'], [0, 'WATCH', 'x'], [1, 'INCR', 'x'], [0, 'MULTI'], [0, 'INCR', 'x'], [0, 'EXEC'], [0, 'GET', 'x'],
 	[0, 'WATCH', 'none'], [1, 'SET', 'none', 0], [0, 'MULTI'], [0, 'EXEC'], [0, 'WATCH', 'x'], [1, 'INCR', 'x'], [0, 'UNWATCH'], [0, 'MULTI'], [0, 'GET', 'x'], [0, 'EXEC'],
 	[0, 'WATCH', 'x'], [1, 'DEL', 'x'], [1, 'SET', 'x', 3], [0, 'MULTI'], [0, 'GET', 'x'], [0, 'EXEC'], [0, 'WATCH', 'x'], [1, 'INCR', 'x'], [0, 'MULTI'], [0, 'DISCARD'], [0, 'MULTI'], [0, 'GET', 'x'], [0, 'EXEC'],

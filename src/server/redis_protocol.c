@@ -248,6 +248,19 @@ static bool has_arity(const struct redis_call *call)
 	return arity >= 0 ? count == arity : count >= -arity;
 }
 
+/* As Redis does: an EXEC that is wrong itself ends the transaction. */
+static void answer_arity(struct redis_call *call, struct answer *answer)
+{
+	if (call->command->handle == redis_exec) {
+		transaction_drop(call);
+		redis_error(answer, "EXECABORT Transaction discarded because of: wrong number of "
+		                    "arguments for 'exec' command");
+		return;
+	}
+	transaction_break(call->session);
+	redis_error_arity(answer, call->command->name);
+}
+
 /* Works on accounts until nobody comes between. */
 static void carry_out(struct redis_call *call, struct answer *answer)
 {
@@ -298,8 +311,7 @@ static void run(struct redis_call *call, struct answer *answer)
 	if (call->command == NULL) {
 		answer_unknown(call, answer);
 	} else if (!has_arity(call)) {
-		transaction_break(call->session);
-		redis_error_arity(answer, call->command->name);
+		answer_arity(call, answer);
 	} else if (is_denied(call, answer)) {
 		return;
 	} else if (transaction_is_open(call->session) && !(call->command->flags & REDIS_AT_ONCE)) {
