@@ -55,7 +55,7 @@ sub exchange {
 	my ($socket, $total, $block) = @_;
 	my ($sent, $got, $out, $in) = (0, 0, Digest::MD5->new, Digest::MD5->new);
 	my $poll = IO::Poll->new;
-	my $end = time + DEADLINE * patience();
+	my $end = time + DEADLINE * patience(); # for the next bytes
 	my $rest = '';
 	shutdown $socket, 1 if $total == 0;
 	while (time < $end) {
@@ -73,7 +73,7 @@ sub exchange {
 		my $count = sysread $socket, my $bytes, PIECE;
 		return ($got, $in->digest eq $out->digest) if defined $count && $count == 0;
 		return ($got, 0) unless defined $count || would_block();
-		if ($count) { $in->add($bytes); $got += $count; next }
+		if ($count) { $in->add($bytes); $got += $count; $end = time + DEADLINE * patience(); next }
 		$poll->mask($socket => POLLIN | (length $rest || $sent < $total ? POLLOUT : 0));
 		$poll->poll(0.5);
 	}

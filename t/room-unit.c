@@ -12,6 +12,7 @@
 #define RACE_ROUNDS   200
 #define RACERS        3
 #define FLOOD         60000 /* lines that are written while others read */
+#define OVERWRITES    1000  /* instructions of a reader, at which a line is written */
 #define FAILURES_MAX  3     /* that are told of */
 
 static struct region *region;
@@ -309,17 +310,23 @@ static void test_race(void)
 	end();
 }
 
+/* SEAT's member says a line that tells its number, see is_whole. */
+static void say_number(uint32_t slot, const struct room_seat *seat)
+{
+	char text[ROOM_TEXT_MAX];
+	struct room_line line;
+
+	memset(text, 'a' + (int)(room_end(rooms[slot]) % 26), sizeof text);
+	room_say(rooms[slot], seat, ROOM_SAID, text, sizeof text, US, &line);
+}
+
 static int flood(void *ignored)
 {
 	struct room_seat seat = enter(1);
-	char text[ROOM_TEXT_MAX];
-	struct room_line line;
 	(void)ignored;
 
-	for (unsigned i = 0; i < FLOOD; i++) {
-		memset(text, 'a' + (int)(room_end(rooms[1]) % 26), sizeof text);
-		room_say(rooms[1], &seat, ROOM_SAID, text, sizeof text, US, &line);
-	}
+	for (unsigned i = 0; i < FLOOD; i++)
+		say_number(1, &seat);
 	return 0;
 }
 
@@ -356,6 +363,104 @@ static void test_readers(void)
 	ok(read > 0, "... who reads %ju lines meanwhile, and misses %ju", (uintmax_t)read,
 	   (uintmax_t)lost);
 	cmp_ok((intmax_t)torn, "==", 0, "... none of them torn");
+	end();
+}
+
+/* ---- a line that is overwritten while it is read, wherever both are in that */
+
+static struct room_seat survivor;
+static uint64_t oldest; /* the line whose place is the next one's */
+static struct {
+	unsigned whole, lost, torn;
+} found;
+
+static struct read_line {
+	enum room_read result;
+	struct room_line line;
+} * read_line; /* shared with children */
+
+/* What came of reading line NUMBER, or the past's that is that line. */
+static void judge_read(enum room_read result, const struct room_line *line, uint64_t number)
+{
+	if (result != ROOM_LINE)
+		found.lost++;
+	else if (is_whole(line, number))
+		found.whole++;
+	else
+		found.torn++;
+}
+
+static void do_overwrite(uint32_t slot)
+{
+	region_enter(region, slot);
+	say_number(slot, &survivor);
+}
+
+static void do_read(uint32_t slot)
+{
+	read_line->result = room_read(rooms[slot], oldest, &read_line->line);
+}
+
+/* Whoever reads between two instructions of the writer; who joined is no part of the past. */
+static void look_at_place(uint32_t n)
+{
+	struct room_line line;
+	uint64_t past = oldest + ROOM_LINES - ROOM_PAST;
+	(void)n;
+
+	for (uint64_t back = 0; back <= ROOM_LINES; back += ROOM_LINES)
+		judge_read(room_read(rooms[0], oldest + back, &line), &line, oldest + back);
+	for (uint64_t back = 0; back <= ROOM_PAST; back += ROOM_PAST)
+		judge_read(room_read_past(rooms[0], past + back - 1, &line), &line, past + back);
+}
+
+/* A whole line is written between two instructions of the reader. */
+static void overwrite_during(const struct step_path *path, const struct room_area *image,
+                             uint32_t n)
+{
+	memcpy(area, image, sizeof *area);
+	pid_t pid = step_start(do_read, 0);
+	bool there = step_to(pid, path, n);
+	say_number(SLOT_SURVIVOR, &survivor);
+	bool ends = step_go(pid, PTRACE_CONT) == SIGSTOP;
+	if (!(there && ends) && !FIXTURE_SANITIZED)
+		found.torn++;
+	step_kill(pid);
+	judge_read(read_line->result, &read_line->line, oldest);
+}
+
+static void test_overwriting(void)
+{
+	struct step_path path = {0};
+
+	if (!step_allowed()) {
+		skip(6, "ptrace is not allowed here: %s", strerror(errno));
+		return;
+	}
+	begin();
+	survivor = enter(SLOT_SURVIVOR);
+	while (room_end(rooms[0]) < 2 * ROOM_LINES)
+		say_number(SLOT_SURVIVOR, &survivor);
+	oldest = room_end(rooms[0]) - ROOM_LINES;
+	struct room_area *image = malloc(sizeof *area);
+	memcpy(image, area, sizeof *area);
+	memset(&found, 0, sizeof found);
+	step_record(&path, do_overwrite, SLOT_SURVIVOR, look_at_place);
+	ok(found.whole > 0, "a line is read %u times while another is written over it",
+	   found.whole);
+	ok(found.lost > 0, "... and lost %u times", found.lost);
+	cmp_ok(found.torn, "==", 0, "... but never torn");
+	step_free(&path);
+	memcpy(area, image, sizeof *area);
+	memset(&found, 0, sizeof found);
+	step_record(&path, do_read, 0, NULL);
+	for (uint32_t n = 0; n + 1 < path.steps; n += 1 + path.steps / OVERWRITES)
+		overwrite_during(&path, image, n);
+	ok(found.whole > 0, "a line is written over another that was read %u times", found.whole);
+	ok(found.lost > 0, "... that was lost to its reader %u times", found.lost);
+	cmp_ok(found.torn, "==", 0, "... but never torn");
+	step_free(&path);
+	free(image);
 	end();
 }
 
@@ -482,8 +587,6 @@ static const char *check_lines(void)
 	return compare();
 }
 
-static struct room_seat survivor;
-
 /* The process in SLOT is dead: the survivor tells of its members, and goes on. */
 static const char *judge(uint32_t slot)
 {
@@ -531,8 +634,9 @@ static void kill_after(struct deaths *deaths, uint32_t n)
 		fail_at(deaths, n, "it went another way than the first time");
 }
 
-static uint64_t visible; /* lines that could be read before the death is told of */
-static unsigned hidden;  /* times that one could not, meanwhile */
+static uint64_t visible;      /* lines that could be read before the death is told of */
+static uint64_t visible_past; /* likewise of the past */
+static unsigned hidden;       /* times that one could not, meanwhile */
 
 static void look_at_last(uint32_t n)
 {
@@ -540,6 +644,9 @@ static void look_at_last(uint32_t n)
 	(void)n;
 
 	hidden += room_read(rooms[SLOT_SURVIVOR], visible - 1, &line) != ROOM_LINE;
+	if (visible_past > 0)
+		hidden +=
+		    room_read_past(rooms[SLOT_SURVIVOR], visible_past - 1, &line) != ROOM_LINE;
 }
 
 /* Those who tell of the death at each instruction of theirs are killed as well. */
@@ -553,6 +660,7 @@ static void kill_heirs(struct deaths *deaths)
 	room_bury(region, SLOT_VICTIM);
 	memcpy(heirs.image, area, sizeof *area);
 	visible = room_end(rooms[SLOT_SURVIVOR]);
+	visible_past = room_past_end(rooms[SLOT_SURVIVOR]);
 	hidden = 0;
 	step_record(&heirs.path, do_sweep, SLOT_HEIR, look_at_last);
 	if (hidden != 0)
@@ -660,6 +768,7 @@ int main(void)
 		execl("/proc/self/exe", "room-unit", (char *)NULL);
 	plan(NO_PLAN);
 	word = fixture_shared(4096);
+	read_line = fixture_shared(sizeof *read_line);
 	test_names();
 	test_full();
 	test_lines();
@@ -670,6 +779,7 @@ int main(void)
 	test_race();
 	test_readers();
 	pin();
+	test_overwriting();
 	test_deaths();
 	return done_testing();
 }
