@@ -27,6 +27,7 @@ use constant {
 	TOO_MUCH => 30_000,       # kB by which a worker may grow
 	STALLED  => 64 << 20,     # bytes that nobody may take for a client that does not read
 	DEATHS   => 5,
+	BLOCK    => 2048,         # BUFFER_BLOCK_MIN
 };
 
 # As many open files as the limit lets one have, for the daemon as well.
@@ -209,6 +210,30 @@ sub test_fair {
 	return;
 }
 
+# Clients of HTTP that have sent half a request hold all the memory there is, but for one block: it would
+# keep what has come, and is too small for the answer.  Then the connection ends, and does not wait for ever.
+sub test_no_memory {
+	my $small = Tallyd->start(listen => [['127.0.0.1:0', {}], ['127.0.0.1:0', { protocol => 'echo' }]],
+		config => { workers => 1, buffer_memory => '1M', max_body => '256K', header_timeout => 100 });
+	my @holders = map { my $socket = $small->raw_socket(0); syswrite $socket, "GET / HTTP/1.1\r\nX: "; $socket } 1 .. (1 << 20) / BLOCK + 10;
+	my $refused = sub { my ($socket) = @_; my $got = sysread $socket, my $bytes, PIECE; return defined $got ? 1 : !would_block() };
+	my @kept = @holders;
+	ok((wait_until { @kept = grep { !$refused->($_) } @kept; @kept < @holders }), 'all the memory is held');
+	ok((wait_until { @kept = grep { !$refused->($_) } @kept; @kept <= (1 << 20) / BLOCK }), '... ' . @kept . ' blocks of it');
+	shutdown $kept[0], 1;
+	ok((wait_until { $refused->($kept[0]) }), '... but for one that is given back');
+	close shift @kept;
+	my $socket = $small->raw_socket(1);
+	my $sent = 'e' x (BLOCK - 8);
+	syswrite $socket, $sent;
+	my $end = '';
+	ok((wait_until { my $got = sysread $socket, my $bytes, PIECE; $end = defined $got ? $got ? 'echo' : 'end' : would_block() ? '' : 'end' }), "what cannot go back is not waited for: $end");
+	close $_ for @kept, $socket;
+	ok((wait_until { my ($got, $same) = exchange($small->raw_socket(1), 10_000, 'f' x 1000); $got == 10_000 && $same }), '... and others are served, with memory again');
+	is($small->stop, 0, '... and it stops');
+	return;
+}
+
 # ---- many
 
 sub test_crowd {
@@ -331,6 +356,7 @@ test_half_closed;
 test_much;
 test_back_pressure;
 test_fair;
+test_no_memory;
 test_crowd;
 test_deaths;
 test_idle;

@@ -47,6 +47,30 @@ static bool is_full(const struct connection *connection)
 	return connection->out != NULL && queue_unsent(connection->out) >= ECHO_BUFFER_MAX;
 }
 
+/* What cannot be kept cannot go back: a byte less is no echo. */
+static void exhausted(struct connection *connection)
+{
+	refusal_note(&connection->worker->refusals, REFUSAL_BUSY, connection->worker->now,
+	             "a connection of the echo protocol");
+	connection_close(connection, true);
+}
+
+/* Room for the LENGTH bytes of a piece.  False: not now, or never. */
+static bool has_room(struct connection *connection, size_t length, struct text *out)
+{
+	switch (connection_room(connection, length, out)) {
+	case CONNECTION_ROOM:
+		return true;
+	case CONNECTION_ROOM_NOTHING:
+		/* Nothing that leaves would bring us back here. */
+		exhausted(connection);
+		return false;
+	case CONNECTION_ROOM_LATER:
+		break;
+	}
+	return false;
+}
+
 static size_t arrived(struct connection *connection, char *bytes, size_t *length)
 {
 	struct counters *counters = connection->worker->server->counters;
@@ -59,7 +83,7 @@ static size_t arrived(struct connection *connection, char *bytes, size_t *length
 			connection_waits_for_room(connection);
 			break;
 		}
-		if (connection_room(connection, piece, &out) != CONNECTION_ROOM)
+		if (!has_room(connection, piece, &out))
 			break;
 		text_bytes(&out, bytes + at, piece);
 		connection_answer(connection, &out, 0);
@@ -76,14 +100,6 @@ static size_t arrived(struct connection *connection, char *bytes, size_t *length
 static void timed_out(struct connection *connection)
 {
 	connection_close(connection, false);
-}
-
-/* What cannot be kept cannot go back: a byte less is no echo. */
-static void exhausted(struct connection *connection)
-{
-	refusal_note(&connection->worker->refusals, REFUSAL_BUSY, connection->worker->now,
-	             "a connection of the echo protocol");
-	connection_close(connection, true);
 }
 
 const struct protocol echo_protocol = {
