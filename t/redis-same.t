@@ -84,7 +84,7 @@ same('what is watched', [0, 'SET', 'x', 1], [0, 'WATCH', 'x', 'none', 'x'], [0, 
 all('the connection', ['PING'], ['ping', 'hello'], ['PING', 'a', 'b'], ['ECHO', "a\r\nb\0c"], ['ECHO'], ['SELECT', 0], ['SELECT', 1], ['SELECT', 'x'], ['AUTH', 'secret'], ['AUTH', 'default', 'secret'],
 	['AUTH', 'other', 'secret'], ['AUTH', 'a', 'b', 'c'], ['CLIENT', 'GETNAME'], ['CLIENT', 'SETNAME', 'me'], ['CLIENT', 'GETNAME'], ['CLIENT', 'SETNAME', 'two words'], ['CLIENT', 'SETNAME', ''], ['CLIENT', 'GETNAME'],
 	['CLIENT', 'NONSENSE'], ['CLIENT'], ['CLIENT', 'SETNAME'], ['CONFIG', 'GET', 'appendonly'], ['CONFIG', 'GET', 'save'], ['CONFIG', 'GET', 'no-such'], ['CONFIG'], ['CONFIG', 'NONSENSE'], ['COMMAND', 'NONSENSE'],
-	['HELLO', 4], ['HELLO', 'x'], ['HELLO', 2, 'NONSENSE'], ['HELLO', 3, 'AUTH', 'who', 'what'], ['NONSENSE'], ['nonsense', 'a', 'b'], ['NONSENSE', "a\r\nb", 'x' x 200, 'y'], ['X' x 200], ['GET'], ['QUIT'], ['PING']);
+	['HELLO', 4], ['HELLO', 'x'], ['HELLO', 2, 'NONSENSE'], ['HELLO', 3, 'AUTH', 'who', 'what'], ['NONSENSE'], ['nonsense', 'a', 'b'], ["NON\0SENSE", "a\0b", 'c'], ['CLIENT', "NON\0SENSE"], ['NONSENSE', "a\r\nb", 'x' x 200, 'y'], ['X' x 200], ['GET'], ['QUIT'], ['PING']);
 all('RESP3', ['GET', 'n'], ['MULTI'], ['GET', 'n'], ['EXEC'], ['WATCH', 'n'], raw("HELLO 3\r\n"));
 for my $version (2, 3) {
 	same("nulls and maps of RESP$version", [0, 'HELLO', $version, 'SETNAME', 'named'], [0, 'CLIENT', 'GETNAME'], [0, 'GET', 'n'], [0, 'MGET', 'n', 'm'], [0, 'CONFIG', 'GET', 'appendonly'], [0, 'WATCH', 'n'], [1, 'SET', 'n', 1],

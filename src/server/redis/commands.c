@@ -104,7 +104,7 @@ bool redis_is(struct words word, const char *option)
 
 void redis_show(struct text *out, struct words word, size_t max)
 {
-	for (size_t i = 0; i < word.length && i < max; i++) {
+	for (size_t i = 0; i < word.length && i < max && word.bytes[i] != '\0'; i++) {
 		char byte = word.bytes[i];
 		text_bytes(out, byte == '\r' || byte == '\n' ? " " : &byte, 1);
 	}

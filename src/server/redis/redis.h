@@ -94,7 +94,8 @@ struct words redis_word(const struct redis_call *call, unsigned index);
 /* Is WORD the option OPTION, written in capitals here, in any case there? */
 bool redis_is(struct words word, const char *option);
 
-/* Ends a word that is to be shown in an error: cut, and without what would end its line. */
+/* A word that is to be shown in an error: cut, as Redis does at a NUL, too, and without what would
+ * end its line. */
 void redis_show(struct text *out, struct words word, size_t max);
 
 /* Errors: "ERR ..." or with a code of their own.  They make ANSWER one. */
