@@ -24,6 +24,7 @@ use constant {
 	GREETING => 50,     # CHAT_GREETING
 	LONGEST  => 512,    # CHAT_LINE_MAX
 	MEMBERS  => 512,    # ROOM_MEMBERS_MAX
+	WAITING  => 4000,   # clients at the door
 	KEPT     => 1024,   # ROOM_LINES
 	TALKERS  => 20,
 	RACES    => 10,
@@ -346,6 +347,26 @@ sub test_idle {
 	return;
 }
 
+# A crowd at the door, more than it lets in, waits without keeping the workers busy.
+sub test_door {
+	my $files = `sh -c 'ulimit -n'`;
+	SKIP: {
+		skip "only $files descriptors are to be had", 2 if $files =~ /^\d+$/ && $files < WAITING + 200;
+		begin(max_connections => 2 * WAITING);
+		my @all = map { $tallyd->raw_socket(1) } 1 .. WAITING;
+		ok((wait_until { metric('tallyd_chat_members') == MEMBERS } 20), 'a crowd fills the room');
+		my @workers = map { $_->{pid} } $tallyd->children('worker');
+		my ($used, $began) = (0, time);
+		$used -= ticks($_) for @workers;
+		sleep 1;
+		$used += ticks($_) for @workers;
+		cmp_ok($used / 100 / (time - $began), '<=', IDLE * WORKERS, '... and who waits to come in costs no time');
+		close $_ for @all;
+		stops();
+	}
+	return;
+}
+
 # ---- the past
 
 sub greeting { my ($client) = @_; return grep { /past/ } $client->heard }
@@ -567,6 +588,7 @@ test_slow;
 stops();
 test_deaf;
 test_idle;
+test_door;
 test_history;
 test_history_fails;
 test_watch;

@@ -22,6 +22,7 @@ struct chat_history;
 #define CHAT_BURST       30.0    /* and so many at once */
 #define CHAT_DOOR_RATE   100.0   /* clients per second that one worker lets in */
 #define CHAT_DOOR_BURST  100.0   /* and so many at once */
+#define CHAT_DOOR_WAIT   1.0     /* seconds after which who waits asks again, at most */
 #define CHAT_BLOCK       6144    /* bytes of lines that a client is given at a time */
 #define CHAT_ANSWER_MAX  2048    /* bytes of the answer to a line */
 #define CHAT_WORD_MAX    256     /* bytes of a last word */
@@ -85,6 +86,7 @@ struct chats {
 	double rest_until;
 	double door_tokens;
 	double door_filled;
+	double door_next; /* when the next that has to wait is to ask again */
 	double timer_due;
 	ev_timer timer;
 	struct change change; /* for watches */

@@ -49,7 +49,11 @@ bool chats_admit(struct chats *chats, double *wait)
 	    fmin(CHAT_DOOR_BURST, chats->door_tokens + (now - chats->door_filled) * CHAT_DOOR_RATE);
 	chats->door_filled = now;
 	if (chats->door_tokens < 1) {
-		*wait = (1 - chats->door_tokens) / CHAT_DOOR_RATE;
+		/* When its turn may be: were all to ask at the next place, many would do nothing
+		 * else. */
+		chats->door_next =
+		    fmin(fmax(chats->door_next, now) + 1 / CHAT_DOOR_RATE, now + CHAT_DOOR_WAIT);
+		*wait = chats->door_next - now;
 		return false;
 	}
 	chats->door_tokens--;
