@@ -1,8 +1,8 @@
 /*
  * The region: one POSIX shared-memory object that the master creates before its
  * first fork and that every child inherits.  It holds the account table, the journal
- * ring, the operation areas, the counters, the marks and the operators' room.  It is rebuilt from disk at
- * every start; nothing in it outlives the daemon.
+ * ring, the operation areas, the counters, the marks and the operators' room.  It is rebuilt from
+ * disk at every start; nothing in it outlives the daemon.
  */
 #ifndef TALLYD_SHM_REGION_H
 #define TALLYD_SHM_REGION_H
