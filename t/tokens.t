@@ -571,6 +571,44 @@ sub test_configuration {
 	return;
 }
 
+# ---- the first tokens: who was let in without one is a stranger then
+
+sub test_first {
+	my $young = Tallyd->start(listen => [['127.0.0.1:0', {}], ['127.0.0.1:0', { protocol => 'redis' }],
+		['127.0.0.1:0', { protocol => 'redis', allow_anonymous => 'true' }]]);
+	my ($redis, $open) = map { Redis->new($young->address($_)) } 1, 2;
+	is_deeply($redis->ask('INCR', 'a'), { int => 1 }, 'without tokens everybody may');
+	is_deeply($open->ask('INCR', 'a'), { int => 2 }, '... also where tokens will not be asked for');
+	my $get = sub { return "GET /accounts/a HTTP/1.1\r\nHost: x\r\n@_\r\n" };
+	my ($kept, $known) = map { $young->raw_socket } 1, 2;
+	for ([$kept, ''], [$known, "Authorization: Bearer $secret{all}\r\n"]) {
+		Tallyd::send_all($_->[0], $get->($_->[1]));
+		is(Tallyd::read_response($_->[0])->{status}, 200, '... over HTTP');
+	}
+	my $lines = $young->raw_socket;
+	Tallyd::send_all($lines, "POST /events HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n"
+		. "Transfer-Encoding: chunked\r\n\r\n1f\r\n{\"account\":\"lines\",\"amount\":1}\n\r\n");
+	ok(wait_until(sub { $redis->ask('GET', 'lines') // '' eq '1' }), '... line by line') or diag explain $redis->ask('GET', 'lines');
+	write_tokens($everyone);
+	$young->set_config(auth_file => $file);
+	my $mark = $young->log_mark;
+	$young->hup;
+	ok($young->wait_log(qr/reloaded: /, 20, $mark), 'a file of tokens comes');
+	is(error_of($redis->ask('GET', 'a')), 'NOAUTH Authentication required.', 'who has none may nothing more');
+	is(error_of($redis->ask('AUTH', 'x' x 40)), 'WRONGPASS invalid username-password pair or user is disabled.', '... nor with a wrong one');
+	is_deeply($redis->ask('AUTH', $secret{all}), { simple => 'OK' }, '... but says that he has one');
+	is($redis->ask('GET', 'a'), 2, '... and goes on');
+	is($open->ask('GET', 'a'), 2, 'and who needs none goes on');
+	Tallyd::send_all($kept, $get->(''));
+	is(Tallyd::read_response($kept)->{status}, 401, 'the same over HTTP: none');
+	Tallyd::send_all($known, $get->("Authorization: Bearer $secret{all}\r\n"));
+	is(Tallyd::read_response($known)->{status}, 200, '... one that is good now');
+	Tallyd::send_all($lines, "1f\r\n{\"account\":\"lines\",\"amount\":1}\n\r\n");
+	like(Tallyd::read_response($lines)->{body}, qr/"accepted".*\n.*"unauthorized".*\n\z/, '... and line by line');
+	is($young->stop, 0, 'drains');
+	return;
+}
+
 test_nobody();
 test_credentials();
 test_scopes();
@@ -584,5 +622,6 @@ test_rotation();
 test_tallyctl();
 test_unix();
 test_configuration();
+test_first();
 is($tallyd->stop, 0, 'drains');
 done_testing();

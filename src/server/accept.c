@@ -207,10 +207,9 @@ static void on_acceptable(struct ev_loop *loop, ev_io *io, int events)
 	}
 }
 
-/* ASKS: there are tokens to be shown. */
-static bool prepare(struct listening *listening, const struct server_listener *source, bool asks)
+static bool prepare(struct listening *listening, const struct server_listener *source)
 {
-	if (!door_prepare(&listening->door, source, asks))
+	if (!door_prepare(&listening->door, source))
 		return false;
 	ev_io_init(&listening->io, on_acceptable, source->fd, EV_READ);
 	listening->io.data = listening;
@@ -233,8 +232,7 @@ struct acceptor *acceptor_new(struct worker *worker)
 	acceptor->retry.data = acceptor->yield.data = acceptor;
 	for (size_t i = 0; i < count; i++) {
 		acceptor->listening[i].acceptor = acceptor;
-		if (!prepare(&acceptor->listening[i], &worker->server->listeners[i],
-		             worker->settings->tokens != NULL)) {
+		if (!prepare(&acceptor->listening[i], &worker->server->listeners[i])) {
 			free(acceptor);
 			return NULL;
 		}

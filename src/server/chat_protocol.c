@@ -150,7 +150,7 @@ static bool is_known(struct connection *connection, const char *bytes, size_t le
 	chat_read(bytes, length, &line);
 	if (line.command != CHAT_AUTH)
 		return false;
-	connection->token = tokens_of_text(worker->settings->tokens, line.text, line.length);
+	connection->token = tokens_of_text(worker->tokens, line.text, line.length);
 	return connection->token && !token_is_over(connection->token, worker_time_us(worker));
 }
 

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../wire/token.h"
 #include "accept.h"
 #include "admission.h"
 #include "connection_parts.h"
@@ -179,6 +180,14 @@ static void begin_with(struct connection *connection, const struct protocol *fir
 	first->opened(connection);
 }
 
+bool connection_lacks_token(const struct connection *connection)
+{
+	const struct token *token = connection->token;
+
+	return connection->guarded &&
+	       (!token || token_is_over(token, worker_time_us(connection->worker)));
+}
+
 bool connection_open(struct worker *worker, int fd, const struct door *door,
                      const struct protocol *first, const struct peer *peer)
 {
@@ -187,7 +196,7 @@ bool connection_open(struct worker *worker, int fd, const struct door *door,
 		return false;
 	connection->worker = worker;
 	connection->door = door;
-	connection->guarded = door->guarded;
+	connection->guarded = worker->tokens && !door->anonymous;
 	connection->peer = *peer;
 	ev_io_init(&connection->io, connection_on_io, fd, EV_READ);
 	ev_init(&connection->timer, connection_on_timer);

@@ -128,6 +128,9 @@ bool connection_may_go_on(struct connection *connection);
  */
 void connection_enter(struct connection *connection);
 
+/* Must who speaks say who he is, and has not, or by a token that is over by now? */
+bool connection_lacks_token(const struct connection *connection);
+
 /* Nothing is expected from the client but its next request. */
 void connection_expect_nothing(struct connection *connection);
 

@@ -6,7 +6,7 @@
 #include "../base/log.h"
 #include "proxy_protocol.h"
 
-bool door_prepare(struct door *door, const struct server_listener *source, bool asks)
+bool door_prepare(struct door *door, const struct server_listener *source)
 {
 	int domain = 0;
 	const char *wrong;
@@ -25,7 +25,7 @@ bool door_prepare(struct door *door, const struct server_listener *source, bool 
 		          source->address);
 		return false;
 	}
-	door->guarded = asks && !source->anonymous;
+	door->anonymous = source->anonymous;
 	door->served = source->served;
 	door->tcp = domain == AF_INET || domain == AF_INET6;
 	wrong = networks_read(source->proxy_from ? source->proxy_from : "", &door->proxies);

@@ -14,16 +14,13 @@
 struct door {
 	const struct protocol *protocol;
 	const struct served *served; /* of a Unix socket; NULL: everybody */
-	bool guarded;                /* who speaks must show a token */
+	bool anonymous;              /* nobody needs a token, even where there are some */
 	bool tcp;
 	struct networks proxies; /* who has to begin with a PROXY header; empty: nobody */
 };
 
-/*
- * Makes *DOOR of SOURCE, what it names borrowed.  ASKS: there are tokens to be shown.  False if it
- * cannot be had (logged).
- */
-bool door_prepare(struct door *door, const struct server_listener *source, bool asks);
+/* Makes *DOOR of SOURCE, what it names borrowed.  False if it cannot be had (logged). */
+bool door_prepare(struct door *door, const struct server_listener *source);
 
 /*
  * What PEER speaks first: the door's protocol, or, where it is a proxy, proxy_protocol; NULL: only

@@ -412,8 +412,7 @@ static void serve_feed(struct feed *feed, struct slice *slice)
 
 	leave(feeds_of(feed), feed);
 	slice->feeds--;
-	if (connection->token &&
-	    token_is_over(connection->token, worker_time_us(connection->worker))) {
+	if (connection_lacks_token(connection)) {
 		give_up(feed, "unauthorized");
 		return;
 	}

@@ -260,9 +260,9 @@ static const struct head *understand(struct connection *connection, const char *
 	head->endpoint = method ? method->endpoint : ENDPOINT_OTHER;
 	head->token = NULL;
 	head->credentials = CREDENTIALS_NONE;
-	if (worker->settings->tokens)
+	if (worker->tokens)
 		head->credentials =
-		    auth_identify(worker->settings->tokens, &head->request, bytes, &head->token);
+		    auth_identify(worker->tokens, &head->request, bytes, &head->token);
 	route_frame(&call);
 	head->frame = call.frame;
 	if (!state->understood)

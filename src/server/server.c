@@ -11,6 +11,7 @@
 #include "accept.h"
 #include "chat_protocol.h"
 #include "connection.h"
+#include "door.h"
 #include "drain.h"
 #include "feed.h"
 #include "group.h"
@@ -115,15 +116,32 @@ static void on_expire_due(struct ev_loop *loop, ev_timer *timer, int events)
 
 /* --- files that others have opened --- */
 
-/* FD has the tokens that there are now. */
-static void renew_tokens(const struct worker *worker, int fd)
+/* TOKENS are the first: who has come without any is a stranger from now on. */
+static void know_tokens(struct worker *worker, struct tokens *tokens)
 {
-	static struct tokens now; /* too large for a stack */
+	uint32_t cursor = 0;
+	struct connection *connection;
 
-	if (pread(fd, &now, sizeof(now), 0) != (ssize_t)sizeof(now) || now.count > TOKENS_MAX)
+	worker->tokens = tokens;
+	*worker->heads = (struct heads){0}; /* they say whose they are */
+	while ((connection = slab_next(worker->slab, &cursor)))
+		connection->guarded = !connection->door->anonymous;
+}
+
+/* FD has the tokens that there are now. */
+static void renew_tokens(struct worker *worker, int fd)
+{
+	static struct tokens first; /* too large for a stack */
+	static struct tokens now;
+
+	if (pread(fd, &now, sizeof(now), 0) != (ssize_t)sizeof(now) || now.count > TOKENS_MAX) {
 		log_warning("the tokens that there are now cannot be read: %m");
-	else if (worker->settings->tokens)
-		tokens_renew(worker->settings->tokens, &now);
+	} else if (worker->tokens) {
+		tokens_renew(worker->tokens, &now);
+	} else {
+		first = now;
+		know_tokens(worker, &first);
+	}
 	close(fd);
 }
 
@@ -257,6 +275,7 @@ static bool worker_init(struct worker *worker)
 		          BUFFER_MEMORY_MAX);
 		return false;
 	}
+	worker->tokens = settings->tokens;
 	read_clock(worker);
 	counter_store(worker->server->counters, COUNTER_PID, (uint64_t)getpid());
 	worker->acceptor = acceptor_new(worker);

@@ -433,13 +433,6 @@ static enum http_progress decode(struct stream *stream, struct http_request *req
 	return progress;
 }
 
-/* A stream can outlive its token. */
-static bool is_over(const struct connection *connection)
-{
-	return connection->token &&
-	       token_is_over(connection->token, worker_time_us(connection->worker));
-}
-
 size_t stream_serve(struct connection *connection, struct stream *stream,
                     struct http_request *request, char *bytes, size_t *length)
 {
@@ -451,7 +444,7 @@ size_t stream_serve(struct connection *connection, struct stream *stream,
 	                    .whole = progress == HTTP_DONE};
 	struct line line;
 
-	bool over = is_over(connection);
+	bool over = connection_lacks_token(connection); /* a stream can outlive its token */
 
 	skip_line(&pass);
 	while (!over && pass.at < pass.end && connection_may_go_on(connection) && ready(&pass) &&

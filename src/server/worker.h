@@ -58,6 +58,7 @@ struct worker {
 	struct buffers *buffers;
 	struct acceptor *acceptor;
 	struct access_log *access_log; /* NULL: none */
+	struct tokens *tokens;         /* whom it knows; NULL: nobody is asked who he is */
 	struct refusals refusals;
 	char
 	    *scratch; /* WORKER_KEPT_MAX + WORKER_READ_MAX bytes: what arrives is read here first */

@@ -11,8 +11,7 @@ bool redis_presents(struct redis_call *call, struct words user, struct words tex
 {
 	struct connection *connection = call->connection;
 	struct worker *worker = connection->worker;
-	const struct token *token =
-	    tokens_of_text(worker->settings->tokens, text.bytes, text.length);
+	const struct token *token = tokens_of_text(worker->tokens, text.bytes, text.length);
 	bool named =
 	    user.length > 0 && !(user.length == 7 && memcmp(user.bytes, "default", 7) == 0);
 
@@ -64,7 +63,7 @@ const char *redis_denies(struct redis_call *call)
 
 	if (!connection->guarded || (call->command->flags & REDIS_OPEN))
 		return NULL;
-	if (!token || token_is_over(token, worker_time_us(connection->worker)))
+	if (connection_lacks_token(connection))
 		return "NOAUTH Authentication required.";
 	if (!has_scope(call, token)) {
 		snprintf(message, sizeof(message),
