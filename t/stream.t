@@ -19,7 +19,7 @@ my $LINES = $ENV{TALLYD_TEST_LINES} || 1_000_000;
 use constant {
 	ACCOUNTS    => 100,
 	BLOCK       => 1000,          # lines sent at once
-	P99         => 0.010,         # seconds that a read on another connection may take
+	P99         => 0.010,         # seconds that a read on another connection may take more than without
 	GROWTH      => 4 * 1024**2,   # bytes of memory that a stream may cost its worker
 	FINISH      => 240,           # seconds for all lines
 };
@@ -179,12 +179,12 @@ subtest 'a long stream, and another connection of its worker' => sub {
 		cmp_ok($most - $before, '<', GROWTH, 'in constant memory');
 	}
 	cmp_ok(scalar @took, '>', 10, scalar(@took) . ' reads on another connection meanwhile');
-	cmp_ok(p99(@took), '<', P99 * patience(), sprintf 'took %.1f ms at most but for one in a hundred',
-		1000 * p99(@took)) or do {
-		my $alone = prober($tallyd, "GET /accounts/quiet HTTP/1.1\r\nHost: t\r\n\r\n");
-		sleep 2;
-		diag(sprintf 'without the stream: %.1f ms', 1000 * p99(probed($alone)));
-	};
+	# Beside what the machine, and what else runs on it, takes of itself.
+	my $alone = prober($tallyd, "GET /accounts/quiet HTTP/1.1\r\nHost: t\r\n\r\n");
+	sleep 1;
+	my @alone = probed($alone);
+	cmp_ok(p99(@took), '<', P99 * patience() + 2 * p99(@alone), sprintf 'took %.1f ms at most but for one in a hundred, %.1f ms without the stream',
+		1000 * p99(@took), 1000 * p99(@alone));
 	is($tallyd->stop, 0, 'the daemon stops');
 };
 
