@@ -210,8 +210,11 @@ sub test_bounds {
 	is($show->('INCR', "many:$_"), 'simple(QUEUED)', 'seventeen') for 1 .. 17;
 	my $said = Redis::show($one->ask('EXEC'));
 	like($said, qr/at most 16 accounts/, 'accounts are one too many for a transaction');
-	is($show->('EXISTS', 'many:17'), 'int(0)', '  for the one that is too many');
-	is($show->('MGET', map { "many:$_" } 1 .. 20) =~ tr/n//, 4, 'more can be read outside of one');
+	is($show->('EXISTS', map { "many:$_" } 1 .. 17), 'int(0)', '  so that none of it is applied');
+	is($show->('MGET', map { "many:$_" } 1 .. 20) =~ tr/n//, 20, 'more can be read outside of one');
+	$one->ask(@$_) for ['MULTI'], ['INCR', 'many:1'], ['INCR', 'x' x 101], ['INCR', 'many:2'];
+	like($show->('EXEC'), qr/^error\(ERR invalid_account: /, 'what no account is called is nothing to change');
+	is($show->('EXISTS', 'many:1', 'many:2'), 'int(0)', '  nor is the rest applied then');
 	like($show->('WATCH', map { "watch:$_" } 1 .. 17), qr/at most 16 accounts/, 'nor are more watched');
 	$one->ask('UNWATCH');
 	$one->ask('MULTI');
@@ -242,6 +245,22 @@ sub test_bounds {
 	$one = client();
 	$one->send_raw('x' x 5000);
 	like(Redis::show($one->reply), qr/too big inline request/, 'so is a long line');
+	return;
+}
+
+# Who sends one behind the other waits for room in the queue, whatever he sends; each command has its
+# reply, and the right one.
+sub test_full {
+	my $small = Tallyd->start(listen => $LISTEN{listen}, config => { workers => 1, queue_events => 2, journal_delay => 50 });
+	my $one = Redis->new($small->address(1));
+	my $many = 10;
+	$one->send_commands(map { (['SET', 'full', $_], ['ECHO', "set-$_"]) } 1 .. $many);
+	is(join(' ', map { Redis::show($one->reply) } 1 .. 2 * $many), join(' ', map { qq{simple(OK) "set-$_"} } 1 .. $many), 'a full queue makes SET wait');
+	$one->send_commands(map { (['MULTI'], ['INCRBY', 'full', 1], ['INCRBY', 'fuller', 2], ['EXEC']) } 1 .. $many);
+	is(join(' ', map { Redis::show($one->reply) } 1 .. 4 * $many), join(' ', map { 'simple(OK) simple(QUEUED) simple(QUEUED) [int(' . ($many + $_) . ') int(' . 2 * $_ . ')]' } 1 .. $many), '... and EXEC');
+	$one->send_commands(map { (['TALLY.EVENT', 'full', 1, 'ID', "full-$_"], ['DEL', 'fuller'], ['INCRBY', 'fuller', 0]) } 1 .. $many);
+	is(join(' ', map { map_of($one->reply)->{balance} . ' ' . join ' ', map { Redis::show($one->reply) } 1 .. 2 } 1 .. $many), join(' ', map { 2 * $many + $_ . ' int(1) int(0)' } 1 .. $many), '... and TALLY.EVENT, DEL and INCRBY 0');
+	is($small->stop, 0, 'it stops');
 	return;
 }
 
@@ -412,6 +431,7 @@ test_statement;
 test_watch;
 test_bank;
 test_bounds;
+test_full;
 test_slow;
 test_put_off;
 test_http;

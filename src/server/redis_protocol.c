@@ -333,6 +333,11 @@ static bool is_put_off(struct redis_call *call, const struct answer *answer)
 		worker_stop(call->connection->worker, WORKER_POISONED);
 		return true;
 	}
+	/* There was no room in the queue: nothing was done, and it is read again. */
+	if (call->later) {
+		connection_pause(call->connection, REDIS_WAIT);
+		return true;
+	}
 	if (answer->pause_ms == 0)
 		return false;
 	session->resumed = true;

@@ -16,8 +16,10 @@ static struct plan_account *look(struct redis_call *call, struct answer *answer,
 	if (!json_account_name_valid(key.bytes, key.length))
 		return NULL;
 	account = plan_look(call->plan, key);
-	if (account == NULL && !call->plan->poisoned)
+	if (account == NULL && !call->plan->poisoned) {
+		call->plan->broken = true;
 		redis_error(answer, TOO_MANY);
+	}
 	return account;
 }
 
@@ -25,6 +27,7 @@ static struct plan_account *look(struct redis_call *call, struct answer *answer,
 static struct plan_account *take(struct redis_call *call, struct answer *answer, struct words key)
 {
 	if (!json_account_name_valid(key.bytes, key.length)) {
+		call->plan->broken = true;
 		redis_invalid(answer, "invalid_account",
 		              "the name of an account is 1 to 100 bytes of UTF-8 without control "
 		              "characters");

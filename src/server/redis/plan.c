@@ -7,6 +7,7 @@ void plan_begin(struct plan *plan, struct ledger *ledger)
 	plan->ledger = ledger;
 	plan->count = 0;
 	plan->poisoned = false;
+	plan->broken = false;
 	plan->lsn = 0;
 }
 

@@ -27,6 +27,7 @@ struct plan {
 	struct ledger *ledger;
 	unsigned count;
 	bool poisoned;
+	bool broken;  /* part of it can be no part of any: too many accounts, or no name */
 	uint64_t lsn; /* what was seen depends on it */
 	struct plan_account account[PLAN_ACCOUNTS_MAX];
 };

@@ -210,13 +210,26 @@ static bool is_untouched(struct redis_call *call)
 	return true;
 }
 
-/* Does one command after the other, on the plan. */
+/* The error that PART ends with is the answer to all, from START on. */
+static void refuse_all(struct answer *answer, size_t start, size_t begin, const struct answer *part)
+{
+	size_t length = part->out.length - begin;
+
+	memmove(answer->out.bytes + start, answer->out.bytes + begin, length);
+	answer->out.length = start + length;
+	answer->status = part->status;
+	answer->reason = part->reason;
+	answer->verdict = part->verdict;
+	answer->refusal = part->refusal;
+}
+
+/* Does one command after the other, on the plan.  All or nothing: see plan->broken. */
 static void run_all(struct redis_call *call, struct answer *answer)
 {
 	struct redis_transaction *transaction = call->session->transaction;
 	struct resp_command given;
 	char reason[RESP_REASON_MAX];
-	size_t at = 0;
+	size_t at = 0, start = answer->out.length;
 
 	resp_array(&answer->out, transaction->count);
 	for (unsigned i = 0; i < transaction->count && !call->plan->poisoned; i++) {
@@ -230,11 +243,16 @@ static void run_all(struct redis_call *call, struct answer *answer)
 		                         .given = &given,
 		                         .plan = call->plan};
 		struct answer part = {.out = answer->out, .status = 200};
+		size_t begin = answer->out.length;
 		one.command->handle(&one, &part);
 		answer->out = part.out;
 		if (part.lsn > answer->lsn)
 			answer->lsn = part.lsn;
 		at += given.length;
+		if (call->plan->broken) {
+			refuse_all(answer, start, begin, &part);
+			return;
+		}
 	}
 }
 
@@ -260,7 +278,7 @@ static void carry_out(struct redis_call *call, struct answer *answer)
 		}
 		if (call->plan->lsn > answer->lsn)
 			answer->lsn = call->plan->lsn;
-		if (!untouched)
+		if (!untouched || call->plan->broken)
 			return;
 		plan_apply(call->plan, worker_time_us(worker), &result, &changed);
 	}
