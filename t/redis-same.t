@@ -83,7 +83,7 @@ same('what is watched', [0, 'SET', 'x', 1], [0, 'WATCH', 'x', 'none', 'x'], [0, 
 	[0, 'WATCH', 'x'], [0, 'INCR', 'x'], [0, 'MULTI'], [0, 'GET', 'x'], [0, 'EXEC'], [0, 'WATCH'], [0, 'MULTI'], [0, 'UNWATCH'], [0, 'EXEC'], [0, 'DEL', 'x', 'none']);
 all('the connection', ['PING'], ['ping', 'hello'], ['PING', 'a', 'b'], ['ECHO', "a\r\nb\0c"], ['ECHO'], ['SELECT', 0], ['SELECT', 1], ['SELECT', 'x'], ['AUTH', 'secret'], ['AUTH', 'default', 'secret'],
 	['AUTH', 'other', 'secret'], ['AUTH', 'a', 'b', 'c'], ['CLIENT', 'GETNAME'], ['CLIENT', 'SETNAME', 'me'], ['CLIENT', 'GETNAME'], ['CLIENT', 'SETNAME', 'two words'], ['CLIENT', 'SETNAME', ''], ['CLIENT', 'GETNAME'],
-	['CLIENT', 'NONSENSE'], ['CLIENT'], ['CLIENT', 'SETNAME'], ['CONFIG', 'GET', 'appendonly'], ['CONFIG', 'GET', 'save'], ['CONFIG', 'GET', 'no-such'], ['CONFIG'], ['CONFIG', 'NONSENSE'], ['COMMAND', 'NONSENSE'],
+	['CLIENT', 'NONSENSE'], ['CLIENT'], ['CLIENT', 'SETNAME'], ['CONFIG', 'GET', 'appendonly'], ['CONFIG', 'GET', 'save'], ['CONFIG', 'GET', 'APPENDonly'], ['CONFIG', 'GET', 'APPENDon*'], ['CONFIG', 'GET', 'appendonly', 'APPENDONLY'], ['CONFIG', 'GET', 'no-such'], ['CONFIG'], ['CONFIG', 'NONSENSE'], ['COMMAND', 'NONSENSE'], ['COMMAND', 'INFO', 'no-such'],
 	['HELLO', 4], ['HELLO', 'x'], ['HELLO', 2, 'NONSENSE'], ['HELLO', 3, 'AUTH', 'who', 'what'], ['NONSENSE'], ['nonsense', 'a', 'b'], ["NON\0SENSE", "a\0b", 'c'], ['CLIENT', "NON\0SENSE"], ['NONSENSE', "a\r\nb", 'x' x 200, 'y'], ['X' x 200], ['GET'], ['QUIT'], ['PING']);
 all('RESP3', ['GET', 'n'], ['MULTI'], ['GET', 'n'], ['EXEC'], ['WATCH', 'n'], raw("HELLO 3\r\n"));
 for my $version (2, 3) {
@@ -135,7 +135,7 @@ for my $address (@address) {
 	$redis->reply for @keys;
 }
 for my $options ([], ['COUNT', 7], ['MATCH', 'scan:*'], ['MATCH', 'scan:?'], ['MATCH', 'scan:[0-3]5', 'COUNT', 1000], ['MATCH', 'scan:[^1]?'], ['MATCH', '*1*5*'], ['MATCH', 'scan\\*'], ['MATCH', 'scan\\\\'], ['MATCH', 'scan\\[1\\]'],
-	['MATCH', 'scan[1]'], ['MATCH', 'scan[[]1]'], ['MATCH', '*'], ['MATCH', '**'], ['MATCH', ''], ['MATCH', 'none'], ['MATCH', 'scan-[b-a]'], ['MATCH', 'scan-[a'], ['MATCH', 'scan-[ab'], ['MATCH', "sc\xc3*"], ['MATCH', 'sc??n'],
+	['MATCH', 'scan[1]'], ['MATCH', 'scan[[]1]'], ['MATCH', '*'], ['MATCH', '**'], ['MATCH', ''], ['MATCH', 'none'], ['MATCH', 'scan-[b-a]'], ['MATCH', 'scan-[a'], ['MATCH', 'scan-[ab'], ['MATCH', 'scan-[\\a-b]'], ['MATCH', '?can[\\--x]*'], ['MATCH', "sc\xc3*"], ['MATCH', 'sc??n'],
 	['COUNT', 0], ['COUNT', 'x'], ['COUNT'], ['WHAT', 1], ['TYPE', 'string'], ['TYPE', 'hash'], ['MATCH', 'scan:1*', 'TYPE', 'string', 'COUNT', 3]) {
 	my ($wanted, $got) = map { scanned(Redis->new($_), @$options) } @address;
 	is($got, $wanted, 'SCAN ' . join ' ', @$options);

@@ -2,6 +2,7 @@
  * Commands about the connection and the service: what clients say when they connect, and what
  * people ask.  Redis' version is the one whose commands and words these are.
  */
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -304,7 +305,7 @@ void redis_commands(struct redis_call *call, struct answer *answer)
 			if (command)
 				write_command(out, command);
 			else
-				resp_null_array(out, call->session->protocol);
+				resp_null(out, call->session->protocol);
 		}
 	} else {
 		error_subcommand(call, answer, "COMMAND");
@@ -312,6 +313,32 @@ void redis_commands(struct redis_call *call, struct answer *answer)
 }
 
 /* --- CONFIG GET: what tools look at --- */
+
+/* Parameters are called in any case.  NAME: in lower case. */
+static bool names_parameter(struct words pattern, const char *name)
+{
+	char lower[GLOB_MAX];
+
+	if (pattern.length > sizeof(lower))
+		return false;
+	for (uint32_t i = 0; i < pattern.length; i++)
+		lower[i] = (char)tolower((unsigned char)pattern.bytes[i]);
+	return glob_matches((struct words){lower, pattern.length},
+	                    (struct words){name, (uint32_t)strlen(name)});
+}
+
+/* As in Redis, one that was named, not looked for, is called what it was called. */
+static void write_parameter(struct text *out, struct words asked, const char *name)
+{
+	bool pattern = false;
+
+	for (uint32_t i = 0; i < asked.length; i++)
+		pattern |= memchr("[*?", asked.bytes[i], 3) != NULL;
+	if (pattern || asked.length != strlen(name))
+		resp_string(out, name);
+	else
+		resp_bulk(out, asked.bytes, asked.length);
+}
 
 void redis_config(struct redis_call *call, struct answer *answer)
 {
@@ -323,7 +350,7 @@ void redis_config(struct redis_call *call, struct answer *answer)
 	                  {"maxclients", clients},   {"maxmemory", "0"},    {"save", ""},
 	                  {"timeout", seconds}};
 	const size_t all = sizeof(parameters) / sizeof(parameters[0]);
-	bool wanted[sizeof(parameters) / sizeof(parameters[0])] = {false};
+	unsigned wanted[sizeof(parameters) / sizeof(parameters[0])] = {0}; /* the word; 0: none */
 	size_t count = 0;
 
 	if (!redis_is(redis_word(call, 1), "GET")) {
@@ -337,18 +364,16 @@ void redis_config(struct redis_call *call, struct answer *answer)
 	snprintf(clients, sizeof(clients), "%u", settings->max_connections);
 	snprintf(seconds, sizeof(seconds), "%.0f", settings->idle_timeout);
 	for (size_t i = 0; i < all; i++) {
-		const struct words name = {parameters[i].name,
-		                           (uint32_t)strlen(parameters[i].name)};
 		for (unsigned j = 2; j < call->given->count && !wanted[i]; j++)
-			wanted[i] = redis_word(call, j).length <= GLOB_MAX &&
-			            glob_matches(redis_word(call, j), name);
-		count += wanted[i];
+			if (names_parameter(redis_word(call, j), parameters[i].name))
+				wanted[i] = j;
+		count += wanted[i] != 0;
 	}
 	resp_map(&answer->out, count, call->session->protocol);
 	for (size_t i = 0; i < all; i++) {
 		if (!wanted[i])
 			continue;
-		resp_string(&answer->out, parameters[i].name);
+		write_parameter(&answer->out, redis_word(call, wanted[i]), parameters[i].name);
 		resp_string(&answer->out, parameters[i].value);
 	}
 }

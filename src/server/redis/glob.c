@@ -17,10 +17,12 @@ static bool in_class(struct place *place, char byte)
 	place->at += inverted;
 	while (place->at < place->end && *place->at != ']') {
 		char first = *place->at++;
-		if (first == '\\' && place->at < place->end)
+		/* As in Redis, what is escaped begins no range. */
+		bool escaped = first == '\\' && place->at < place->end;
+		if (escaped)
 			first = *place->at++;
 		char last = first;
-		if (place->end - place->at >= 2 && place->at[0] == '-') {
+		if (!escaped && place->end - place->at >= 2 && place->at[0] == '-') {
 			last = place->at[1];
 			place->at += 2;
 		}
