@@ -253,13 +253,19 @@ subtest 'a data directory that others can read' => sub {
 		is($tallyd->stop, 0, 'it drains');
 	}
 	SKIP: {
-		skip 'only root has other groups', 4 unless $is_root;
-		my ($nobody, $theirs) = (getpwnam 'nobody')[0, 3];
+		skip 'only root has other groups', 6 unless $is_root;
+		my ($nobody, $nobody_id, $theirs) = (getpwnam 'nobody')[0, 2, 3];
 		is(start_on(0750, $theirs)->exit_status, 3, 'mode 0750 of another group is refused');
 		is(start_on(0750, $own, user => $nobody)->exit_status, 3, '... also of root\'s, where the service is somebody else');
 		my $tallyd = start_on(0750, $theirs, user => $nobody, served => 1);
 		is($tallyd->event('a', 1)->{status}, 200, '... but not of that somebody\'s group');
 		is($tallyd->stop, 0, 'it drains');
+		my $foreign = tempdir(CLEANUP => 1);
+		mkdir "$foreign/data", 0700 or die $!;
+		chown $nobody_id, -1, "$foreign/data" or die "chown: $!";
+		$tallyd = Tallyd->start(data_dir => "$foreign/data", expect_failure => 1);
+		is($tallyd->exit_status, 3, 'one that belongs to somebody else is refused');
+		like($tallyd->log_text, qr{error: .*/data: belongs to user $nobody_id, who could read or change the balances there; chown it to user 0}, '... with what, why and what to do');
 	}
 };
 

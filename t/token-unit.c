@@ -144,6 +144,9 @@ static void test_renewal(void)
 	ok(reads("a " ABC " read prefix=y\nb " EMPTY " read,write\n"), "another prefix");
 	tokens_renew(&before, &tokens);
 	ok(token_is_over(&before.token[0], 2), "permits something else: over");
+	const struct token *other = tokens_find(&before, tokens.token[0].digest);
+	ok(other == &before.token[2] && other->expires_us == 0 && other->prefix[0] == 'y',
+	   "and who presents it may do that");
 	ok(before.token[1].expires_us == 0, "back again");
 	ok(reads("a " ABC " write prefix=x\nb " EMPTY " read\n"), "other scopes");
 	tokens_renew(&before, &tokens);

@@ -301,6 +301,10 @@ sub test_redis {
 	ok(!error_of($redis->ask('TALLY.RELEASE', 'rh')), 'but released');
 	as('other', 'POST', '/holds', { account => 'other/1', amount => 5, ttl => 600, id => 'r-other' });
 	like(error_of($redis->ask('TALLY.RELEASE', 'r-other')), qr/^UNKNOWN_HOLD/, 'another\'s hold is none');
+	for my $hold ('r-other', 'r-nobodys') {
+		like(error_of($redis->ask('TALLY.RELEASE', $hold, 'ID', "id-$hold")), qr/^UNKNOWN_HOLD/, "$hold with an id");
+		like(error_of($redis->ask('TALLY.EVENT', "shop/\xc3\xa4/1", 1, 'ID', "id-$hold")), qr/^ID_REUSED/, '... which is remembered');
+	}
 	my $scan = $redis->ask('SCAN', 0, 'COUNT', 1000);
 	is(join(' ', grep { !m{^shop/\xc3\xa4} } @{ $scan->[1] }), '', 'SCAN shows one\'s own');
 	ok(@{ $scan->[1] } > 0, '... which are there');
@@ -397,7 +401,13 @@ sub test_rotation {
 	write_tokens($everyone . line('all', 'read,write,admin', 'as=new-all') . 'late ' . sha256_hex('late') . " read expires=$soon\n"
 		. 'past ' . sha256_hex('past') . " read expires=2020-01-01T00:00:00Z\n");
 	my $feed = Feed->open($tallyd, '?format=ndjson', { Authorization => "Bearer $secret{reader}" });
+	my ($kept, $old) = ($tallyd->raw_socket, redis());
+	my $get = sub { Tallyd::send_all($kept, "GET /accounts HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer $secret{$_[0]}\r\n\r\n"); return Tallyd::read_response($kept)->{status} };
+	is($get->('new-all'), 401, 'a token that is not there yet');
+	is_deeply($old->ask('AUTH', $secret{all}), { simple => 'OK' }, 'one that is');
 	reload(1);
+	is($get->('new-all'), 200, 'who is connected may change to the new token');
+	is_deeply($old->ask('AUTH', $secret{'new-all'}), { simple => 'OK' }, '... over Redis\' protocol, too');
 	is(as($_, 'GET', '/accounts')->{status}, 200, "two tokens of one name: $_") for 'all', 'new-all';
 	is(as('past', 'GET', '/accounts')->{status}, 401, 'one that is over');
 	my $lines = Feed->open($tallyd, '?format=ndjson', { Authorization => 'Bearer late' });
@@ -406,7 +416,6 @@ sub test_rotation {
 	is_deeply($redis->ask('AUTH', 'late'), { simple => 'OK' }, 'and a connection');
 	ok(wait_until(sub { as('late', 'GET', '/accounts')->{status} == 401 }, 10), 'until it is');
 	is(error_of($redis->ask('GET', 'a')), 'NOAUTH Authentication required.', 'which ends what a connection may');
-	as('all', 'POST', '/events', { account => 'a', amount => 1 });
 	$lines->ended;
 	is(($lines->{named}[0] ? $lines->{named}[0][1] : $lines->{events}[-1])->{reason}, 'unauthorized', 'and a feed, with a word');
 
@@ -504,6 +513,13 @@ sub test_tallyctl {
 	close $keep;
 	is((ctl('import', '-u', $url, '-t', "$dir/token", $exported))[0], 0, 'and with one it does not');
 	is(as('all', 'GET', '/accounts/imported')->{json}{balance}, 5, '... but brings it in');
+	return;
+}
+
+sub test_link {
+	symlink 'later', "$dir/dangling" or die $!;
+	is((ctl('token', 'add', '-f', "$dir/dangling", 'linked'))[0], 0, 'a token for a file that a link leads to, which is not there yet');
+	ok(-l "$dir/dangling" && -e "$dir/later", '... makes that file, and the link stays');
 	return;
 }
 
@@ -609,6 +625,28 @@ sub test_first {
 	return;
 }
 
+# ---- a worker that has no descriptor to take them by
+
+sub test_scarce {
+	write_tokens($everyone);
+	my $scarce = Tallyd->start(config => { auth_file => $file, workers => 1 }, listen => [['127.0.0.1:0', {}], ['127.0.0.1:0', { protocol => 'redis' }]],
+		wrapper => ['sh', '-c', 'ulimit -n 200; exec "$0" "$@"']);
+	my %redis = map { $_ => Redis->new($scarce->address(1)) } 'reader', 'all';
+	is_deeply($redis{$_}->ask('AUTH', $secret{$_}), { simple => 'OK' }, "$_ is connected") for sort keys %redis;
+	my $mark = $scarce->log_mark;
+	my @crowd = map { $scarce->raw_socket(1) } 1 .. 300;
+	my ($worker) = $scarce->children('worker');
+	ok(wait_until(sub { scalar(() = glob "/proc/$worker->{pid}/fd/*") >= 199 }), "then there is no descriptor left") or diag scalar(() = glob "/proc/$worker->{pid}/fd/*");
+	write_tokens($everyone =~ s/^reader.*\n//mr);
+	$scarce->hup;
+	ok($scarce->wait_log(qr/reloaded: /, 20, $mark), 'one token is taken away');
+	ok($scarce->wait_log(qr/tokens that there are now cannot be/, 20, $mark), '... which cannot be said in time');
+	is(error_of(eval { $redis{reader}->ask('INCR', 'open') } // { error => $@ }) =~ /^(?:NOAUTH .*|closed)$/ ? 'over' : 'goes on', 'over', '... so nothing is believed');
+	@crowd = ();
+	is($scarce->stop, 0, 'drains');
+	return;
+}
+
 test_nobody();
 test_credentials();
 test_scopes();
@@ -620,8 +658,10 @@ test_log();
 test_early();
 test_rotation();
 test_tallyctl();
+test_link();
 test_unix();
 test_configuration();
 test_first();
+test_scarce();
 is($tallyd->stop, 0, 'drains');
 done_testing();

@@ -70,6 +70,14 @@ static int check_private(const char *path, const struct privileges *privileges, 
 
 	if (stat(path, &directory) != 0)
 		return complain(error, size, path, "cannot be read");
+	uid_t own = privileges->drop ? privileges->uid : geteuid();
+	if (directory.st_uid != 0 && directory.st_uid != own) {
+		snprintf(error, size,
+		         "%s: belongs to user %ju, who could read or change the balances there; "
+		         "chown it to user %ju",
+		         path, (uintmax_t)directory.st_uid, (uintmax_t)own);
+		return INSTANCE_EXIT_DATA;
+	}
 	if (is_private(&directory, privileges))
 		return 0;
 	snprintf(

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -40,10 +41,12 @@ void revoke_tokens(const struct tokens *tokens, const struct family *family)
 		const struct child *child = &family->child[i];
 		if (child->role != ROLE_WORKER || !child->leaving)
 			continue;
-		if (fd < 0 || pass_send(child->handover_fd, SERVER_TOKENS, fd) != 0)
-			log_warning("worker %u, process %d, cannot be told of tokens that are "
-			            "gone: %s; its connections end by themselves",
-			            child->number, (int)child->pid, strerror(errno));
+		if (fd >= 0 && pass_send(child->handover_fd, SERVER_TOKENS, fd) == 0)
+			continue;
+		log_warning("worker %u, process %d, cannot be told of tokens that are gone: %s; "
+		            "its connections end now",
+		            child->number, (int)child->pid, strerror(errno));
+		kill(child->pid, SIGQUIT);
 	}
 	if (fd >= 0)
 		close(fd);

@@ -10,7 +10,7 @@ struct tokens;
 
 /*
  * Hands TOKENS, those that there are now, to all workers that are leaving; what they have that is
- * not among these is over (tokens_renew).  Who cannot be told goes on with what it has: logged.
+ * not among these is over (tokens_renew).  Who cannot be told ends: logged.
  */
 void revoke_tokens(const struct tokens *tokens, const struct family *family);
 

@@ -32,6 +32,12 @@ static void enlist_holder(struct ledger *ledger, struct work *work)
 	party_enlist(ledger, work, holder, 0);
 }
 
+/* For who asks, a hold that he may not settle is none, in all that this leaves behind. */
+static bool is_hidden(const struct request *request, const char *account, uint32_t length)
+{
+	return length != 0 && !ledger_is_within(request, account, length);
+}
+
 /* With the hold's lock: is it still as peek saw it? */
 static bool unmoved(const struct ledger *ledger, const struct work *work)
 {
@@ -63,6 +69,9 @@ static bool settle_locked(struct ledger *ledger, struct work *work)
 	if (work_look_for_id(ledger, work))
 		return true;
 	work_look_for_hold(ledger, work);
+	if (work->hold != NULL &&
+	    is_hidden(work->request, work->hold->account, work->hold->account_length))
+		work->hold = NULL;
 	if (!unmoved(ledger, work))
 		return false;
 	/* One that nobody has swept yet: first that is recorded, then looked at again. */
@@ -89,13 +98,8 @@ static bool try_to_settle(struct ledger *ledger, const struct request *request, 
 		result->outcome = OUTCOME_POISONED;
 		return true;
 	}
-	/* Nothing is said, and nothing remembered, of a hold that is none for who asks. */
-	if (ledger->holder_length != 0 &&
-	    !ledger_is_within(request, ledger->holder, ledger->holder_length)) {
-		result->outcome = OUTCOME_UNKNOWN_HOLD;
-		result->lsn = ledger_newest(ledger);
-		return true;
-	}
+	if (is_hidden(request, ledger->holder, ledger->holder_length))
+		ledger->holder_length = 0;
 	if (ledger->holder_length != 0) {
 		enlist_holder(ledger, work);
 		work_enlist_legs(ledger, work);

@@ -468,7 +468,8 @@ static void wake_quiet(struct feeds *feeds)
 
 	for (struct feed *feed = feeds->waiting.first; feed; feed = next) {
 		next = feed->next;
-		if (is_quiet(feed))
+		/* Nothing else may ever come of lines whose token is over. */
+		if (is_quiet(feed) || connection_lacks_token(feed->connection))
 			enter(feeds, feed, PLACE_READY);
 	}
 }

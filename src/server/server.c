@@ -116,33 +116,45 @@ static void on_expire_due(struct ev_loop *loop, ev_timer *timer, int events)
 
 /* --- files that others have opened --- */
 
-/* TOKENS are the first: who has come without any is a stranger from now on. */
-static void know_tokens(struct worker *worker, struct tokens *tokens)
+/* Who has come while nobody was asked who he is, is asked from now on. */
+static void guard_all(struct worker *worker)
 {
 	uint32_t cursor = 0;
 	struct connection *connection;
 
-	worker->tokens = tokens;
-	*worker->heads = (struct heads){0}; /* they say whose they are */
 	while ((connection = slab_next(worker->slab, &cursor)))
 		connection->guarded = !connection->door->anonymous;
 }
 
-/* FD has the tokens that there are now. */
-static void renew_tokens(struct worker *worker, int fd)
+/* NOW are the tokens that there are now. */
+static void know_tokens(struct worker *worker, const struct tokens *now)
 {
 	static struct tokens first; /* too large for a stack */
+
+	if (worker->tokens) {
+		tokens_renew(worker->tokens, now);
+	} else {
+		first = *now;
+		worker->tokens = &first;
+		guard_all(worker);
+	}
+	*worker->heads = (struct heads){0}; /* they say whose they are */
+}
+
+/* FD has the tokens that there are now; -1: it was lost, and none may outlive what it stood for. */
+static void renew_tokens(struct worker *worker, int fd)
+{
 	static struct tokens now;
 
-	if (pread(fd, &now, sizeof(now), 0) != (ssize_t)sizeof(now) || now.count > TOKENS_MAX) {
-		log_warning("the tokens that there are now cannot be read: %m");
-	} else if (worker->tokens) {
-		tokens_renew(worker->tokens, &now);
-	} else {
-		first = now;
-		know_tokens(worker, &first);
+	if (fd < 0 || pread(fd, &now, sizeof(now), 0) != (ssize_t)sizeof(now) ||
+	    now.count > TOKENS_MAX) {
+		log_warning("the tokens that there are now cannot be read: %m; clients that are "
+		            "still connected here have none any more");
+		now.count = 0;
 	}
-	close(fd);
+	know_tokens(worker, &now);
+	if (fd >= 0)
+		close(fd);
 }
 
 static void adopt(struct worker *worker, char what, int fd)
@@ -170,6 +182,8 @@ static bool take_files(struct worker *worker)
 	while ((fd = pass_take(worker->server->handover_fd, &what)) >= 0 || errno == EBADMSG) {
 		if (fd >= 0)
 			adopt(worker, what, fd);
+		else if (what == SERVER_TOKENS)
+			renew_tokens(worker, -1);
 		else /* no descriptor was left for it, as a rule */
 			log_warning("a file that was handed over cannot be taken; what was there "
 			            "before stays in use");

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <sys/random.h>
 
 #include "../base/clock.h"
@@ -50,14 +51,23 @@ static const struct command_option remove_options[] = {
     {0},
 };
 
-/* A link stays: what it leads to is changed. */
+#define LINKS_MAX 40 /* as the kernel's, path_resolution(7) */
+
+/* A link stays: what it leads to is changed, or made. */
 static void follow(char *path)
 {
-	char *real = realpath(path, NULL);
+	char target[PLACE_PATH_MAX];
 
-	if (real != NULL && strlen(real) < PLACE_PATH_MAX)
-		strcpy(path, real);
-	free(real);
+	for (unsigned links = 0; links < LINKS_MAX; links++) {
+		ssize_t length = readlink(path, target, sizeof target);
+		const char *slash = strrchr(path, '/');
+		size_t kept = slash == NULL || target[0] == '/' ? 0 : (size_t)(slash - path) + 1;
+		/* No link, or one that leads too far: it is replaced then. */
+		if (length <= 0 || kept + (size_t)length >= PLACE_PATH_MAX)
+			return;
+		memcpy(path + kept, target, (size_t)length);
+		path[kept + (size_t)length] = '\0';
+	}
 }
 
 /* The path of the file into PATH (PLACE_PATH_MAX bytes). */

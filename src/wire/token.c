@@ -323,9 +323,15 @@ void tokens_renew(struct tokens *tokens, const struct tokens *now)
 	for (size_t i = 0; i < tokens->count; i++) {
 		struct token *token = &tokens->token[i];
 		const struct token *same = tokens_find(now, token->digest);
-		token->expires_us =
-		    same && permits_as_much(token, same) ? same->expires_us : LONG_AGO;
+		bool goes_on = same && permits_as_much(token, same);
+		token->expires_us = goes_on ? same->expires_us : LONG_AGO;
+		/* Nobody presents it any more: what it permits now is another entry. */
+		if (same && !goes_on)
+			memset(token->digest, 0, sizeof(token->digest));
 	}
+	for (size_t i = 0; i < now->count && tokens->count < TOKENS_KEPT; i++)
+		if (!tokens_find(tokens, now->token[i].digest))
+			tokens->token[tokens->count++] = now->token[i];
 }
 
 static bool begins_with(struct words name, const char *prefix, size_t length)

@@ -21,6 +21,7 @@
 #define TOKEN_DIGEST_SIZE 32   /* bytes of a SHA-256 (FIPS 180-4) */
 #define TOKEN_LINE_MAX    1024 /* bytes of a line of the file */
 #define TOKENS_MAX        256  /* of one file */
+#define TOKENS_KEPT       512  /* of several readings of it: tokens_renew */
 #define TOKENS_OF_NAME                                                                             \
 	2 /* lines with one name: the old token and the new, while clients change                  \
 	   */
@@ -43,10 +44,10 @@ struct token {
 	uint64_t expires_us; /* since 1970; 0: never */
 };
 
-/* The tokens of a file.  TOKENS_MAX fit. */
+/* The tokens of a file, TOKENS_MAX at most; there is room for those of later readings. */
 struct tokens {
 	size_t count;
-	struct token token[TOKENS_MAX];
+	struct token token[TOKENS_KEPT];
 };
 
 /* The name of scope bit INDEX (0 to TOKEN_SCOPES - 1): "read", "write", "admin". */
@@ -92,7 +93,8 @@ static inline bool token_is_over(const struct token *token, uint64_t now_us)
 
 /*
  * TOKENS are an older reading of the file that NOW was read from.  Those that are not there any
- * more, or permit something else there, are over; the others end when they do there.
+ * more, or permit something else there, are over; the others end when they do there.  What is new
+ * there is added, as long as there is room: none of TOKENS moves.
  */
 void tokens_renew(struct tokens *tokens, const struct tokens *now);
 
