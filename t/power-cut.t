@@ -66,7 +66,7 @@ sub cut_power {
 # Everything dies, as far as the daemon has not ended by itself.
 sub kill_all {
 	my ($tallyd) = @_;
-	eval { $tallyd->kill9; 1 } or defined $tallyd->exit_status or die $@;
+	$tallyd->try_kill9;
 	return;
 }
 

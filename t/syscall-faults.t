@@ -154,7 +154,7 @@ sub run_faulty {
 		$told = $case->{bank} ? undef : Hammer->start($tallyd, connections => 4, depth => 4, accounts => 10,
 			seconds => LOAD, grace => 0.3)->wait_end;
 		push @problems, Hammer::oddities($told) if $told;
-		$tallyd->term unless defined $tallyd->exit_status;
+		$tallyd->try_term;
 		wait_until { defined $tallyd->exit_status }
 			$killed ? CRASHED_WAIT / patience() : STOP_DEADLINE;
 	}
@@ -162,7 +162,7 @@ sub run_faulty {
 	my $log = $tallyd->log_text;
 	if (!defined $status) {
 		push @problems, 'does not stop' unless $killed;
-		$tallyd->kill9;
+		$tallyd->try_kill9;
 	} elsif ($case->{fault} eq 'EINTR') {
 		push @problems, "an interruption ended it: status $status" if $status != 0 || !$served;
 	} elsif ($killed) {
@@ -327,7 +327,7 @@ subtest 'a journal that has failed gets no second writer' => sub {
 	is($tallyd->exit_status, 1, '... with status 1');
 	kill 'KILL', $pid;
 	waitpid $pid, 0;
-	$tallyd->kill9 unless defined $tallyd->exit_status;
+	$tallyd->try_kill9;
 	$tallyd->start_again;
 	is($tallyd->balance('before'), 1, 'started again it has what was acknowledged');
 	is($tallyd->stop, 0, 'it drains');
