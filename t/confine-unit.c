@@ -213,6 +213,17 @@ static int try_listen(const struct place *place)
 	return result_of(listen(place->listener, BACKLOG));
 }
 
+/* What it does to a listening socket: it would listen no more, for the next attempt neither. */
+static int try_shut_for_reading(const struct place *place)
+{
+	return result_of(shutdown(place->system_log, SHUT_RD));
+}
+
+static int try_shut(const struct place *place)
+{
+	return result_of(shutdown(place->system_log, SHUT_RDWR));
+}
+
 static int try_option(const struct place *place)
 {
 	const int size = 4096;
@@ -536,6 +547,8 @@ static const struct {
     {"connect", try_connect, C},
     {"bind", try_bind, C},
     {"listen", try_listen, C},
+    {"shutting a socket for reading", try_shut_for_reading, C},
+    {"shutting a socket", try_shut, C},
     {"an option of sockets in general", try_option, C},
     {"a datagram to somebody", try_send_to, C},
     {"reading a file by its path", try_open, W | J},
@@ -724,6 +737,23 @@ static void test_landlock(const struct place *place)
 			ok(exited(on, by_landlock[i].error), "... and not with it (%x)", on);
 		}
 	}
+}
+
+/* A worker may shut a connection for writing; a listening socket does not mind that. */
+static int shut_for_writing(const struct place *place)
+{
+	return shutdown(place->listener, SHUT_WR) == 0 || errno == ENOTCONN ? 0 : errno;
+}
+
+static void test_listener(const struct place *place)
+{
+	int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	ok(exited(outcome(place, CONFINE_WORKER, CONFINE_KILL, false, shut_for_writing), 0) &&
+	       connect(client, (const struct sockaddr *)&place->address, sizeof place->address) ==
+	           0,
+	   "a worker: no way of shutting down that it has ends a listening socket");
+	close(client);
 }
 
 /* A call that nobody knows yet, and one by the entry of another architecture. */
@@ -1210,6 +1240,7 @@ int main(void)
 		if (confine_has_seccomp()) {
 			test_filters(&place);
 			test_edges(&place);
+			test_listener(&place);
 #ifdef __x86_64__
 			test_architecture(&place);
 #endif

@@ -403,6 +403,15 @@ sub test_restart {
 	return;
 }
 
+# It tells what the disk has by the word that Redis has for it.
+sub test_appendfsync {
+	my $lax = Tallyd->start(listen => $LISTEN{listen}, config => { sync => 'interval' });
+	my @told = map { Redis::show(Redis->new($_->address(1))->ask('CONFIG', 'GET', 'appendfsync')) } $tallyd, $lax;
+	is("@told", '["appendfsync" "always"] ["appendfsync" "everysec"]', 'appendfsync, with sync = always and interval');
+	is($lax->stop, 0, 'it stops');
+	return;
+}
+
 # A drain answers what has been sent, then ends the connection; also one that is in MULTI, and one that is idle.
 sub test_drain {
 	my ($busy, $open, $idle) = map { client() } 1 .. 3;
@@ -439,6 +448,7 @@ test_pipeline;
 test_counted;
 test_storm;
 test_restart;
+test_appendfsync;
 test_drain;
 
 my $check = build_dir() . '/tallyctl';

@@ -94,10 +94,10 @@ static const int of_children[] = {
  * is closed already), and looking at the journal without waiting for the disk.
  */
 static const int of_worker[] = {
-    SCMP_SYS(accept4),      SCMP_SYS(recvfrom),         SCMP_SYS(recv),      SCMP_SYS(send),
-    SCMP_SYS(shutdown),     SCMP_SYS(epoll_create1),    SCMP_SYS(epoll_ctl), SCMP_SYS(epoll_wait),
-    SCMP_SYS(epoll_pwait),  SCMP_SYS(epoll_pwait2),     SCMP_SYS(preadv2),   SCMP_SYS(fadvise64),
-    SCMP_SYS(fadvise64_64), SCMP_SYS(arm_fadvise64_64),
+    SCMP_SYS(accept4),          SCMP_SYS(recvfrom),  SCMP_SYS(recv),       SCMP_SYS(send),
+    SCMP_SYS(epoll_create1),    SCMP_SYS(epoll_ctl), SCMP_SYS(epoll_wait), SCMP_SYS(epoll_pwait),
+    SCMP_SYS(epoll_pwait2),     SCMP_SYS(preadv2),   SCMP_SYS(fadvise64),  SCMP_SYS(fadvise64_64),
+    SCMP_SYS(arm_fadvise64_64),
 };
 
 /* Writing files and making them durable; who is root gives them to the folder's owner. */
@@ -257,6 +257,8 @@ static void allow_worker(struct filter *filter, const struct confine *confine)
 	allow_all(filter, of_worker, COUNT_OF(of_worker));
 	/* To who is connected already, and to nobody else. */
 	ALLOW_IF(filter, SCMP_SYS(sendto), SCMP_A4(SCMP_CMP_EQ, 0));
+	/* Shut for reading, a listening socket listens no more, for nobody: it is everybody's. */
+	ALLOW_IF(filter, SCMP_SYS(shutdown), is_int(1, SHUT_WR));
 	ALLOW_IF(filter, SCMP_SYS(setsockopt), is_int(1, IPPROTO_TCP), is_int(2, TCP_NODELAY));
 	ALLOW_IF(filter, SCMP_SYS(setsockopt), is_int(1, IPPROTO_TCP),
 	         is_int(2, TCP_NOTSENT_LOWAT));

@@ -200,6 +200,7 @@ static void settings_from(struct server_settings *settings, const struct config 
 	    .drain_timeout = config->drain_timeout,
 	    .feed_heartbeat = config->feed_heartbeat,
 	    .diagnostics = config->diagnostics,
+	    .sync_always = config->sync == CONFIG_SYNC_ALWAYS,
 	    .tokens = config->tokens,
 	    .version = PACKAGE_VERSION,
 	    .workers = config_workers(config),

@@ -45,6 +45,7 @@ struct server_settings {
 	struct cors_origins cors_origins;
 	struct tokens *tokens; /* who may speak, until it is told more; NULL: nobody is asked */
 	bool diagnostics;      /* GET /fast, GET /sleep */
+	bool sync_always;      /* nothing is answered before it is durable; else the disk lags */
 	const char *version;
 	uint32_t workers;           /* configured, for GET / */
 	uint64_t started_us;        /* of the daemon, microseconds since 1970 */

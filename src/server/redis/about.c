@@ -346,8 +346,12 @@ void redis_config(struct redis_call *call, struct answer *answer)
 	char clients[16], seconds[16];
 	const struct {
 		const char *name, *value;
-	} parameters[] = {{"appendfsync", "always"}, {"appendonly", "yes"}, {"databases", "1"},
-	                  {"maxclients", clients},   {"maxmemory", "0"},    {"save", ""},
+	} parameters[] = {{"appendfsync", settings->sync_always ? "always" : "everysec"},
+	                  {"appendonly", "yes"},
+	                  {"databases", "1"},
+	                  {"maxclients", clients},
+	                  {"maxmemory", "0"},
+	                  {"save", ""},
 	                  {"timeout", seconds}};
 	const size_t all = sizeof(parameters) / sizeof(parameters[0]);
 	unsigned wanted[sizeof(parameters) / sizeof(parameters[0])] = {0}; /* the word; 0: none */
