@@ -1,7 +1,8 @@
 /*
  * Death at every instruction.  A process is killed after each instruction of an operation on the
- * region; then another one must find that all of it happened or nothing, and go on.  The same again
- * with the one who repairs, killed after each instruction of the repair.  After every death
+ * region that changes anything there, and after every few of the others, whose deaths leave the
+ * same behind; then another one must find that all of it happened or nothing, and go on.  The same
+ * again with the one who repairs, killed in the repair.  After every death
  *
  *   - nobody hangs: a neighbour reads and posts to every account within a deadline; in one case of
  *     WAITER_EVERY it waits for the victim's lock already when that is killed;
@@ -11,7 +12,7 @@
  *   - the ring's records are sound, each follows the one before it, and replayed they are exactly
  *     the tables, the seal and the count of events (death-model.h).
  *
- * TALLYD_DEATH_STRIDE=N takes every Nth instruction only.
+ * TALLYD_DEATH_STRIDE=N takes every Nth instruction of those that change nothing: 1 takes all.
  */
 #include <linux/futex.h>
 
@@ -34,6 +35,7 @@
 #define FAILURES_MAX     3 /* per line of the test */
 #define POINTS_MAX       160
 #define DESERTED         24
+#define STRIDE           3
 #define SANITIZED_STRIDE 61 /* an operation takes many more instructions then */
 #define OTHER_STRIDE     31 /* of repairs after deaths that are not the typical ones */
 #define POINTS_EVERY     4  /* of those deaths: so many are passed over where time is short */
@@ -47,7 +49,7 @@ struct scenario {
 	bool full;              /* queue_events allows none */
 	bool crowded;           /* all holds are open but HOLD_OLD, which is settled */
 	bool deserted;          /* of DESERTED accounts on one probe all but one were deleted */
-	uint32_t stride;        /* kills at every so many of its instructions; 0: at each */
+	uint32_t stride;        /* times that of the test; 0: 1 */
 	uint32_t repair_stride; /* its repair is stepped too, in steps of so many; 0: not */
 };
 
@@ -63,6 +65,7 @@ struct run {
 	uint32_t slot;
 	const unsigned char *image; /* the region at its beginning */
 	struct step_path path;
+	bool *changes; /* by steps done: the last of them changed the region; NULL: not known */
 	const struct scenario *scenario;
 	bool victim_happened; /* for repairs: before it began */
 	uint32_t account;     /* to which it posts REPAIRER_POST; ACCOUNTS: to none */
@@ -832,13 +835,18 @@ static const char *death(struct run *run, uint32_t n)
 	return judge(run, &order, victim, repairer);
 }
 
-/* Kills it at every STEPth instruction from FIRST on; the number of failures, at most FAILURES_MAX.
+/*
+ * Kills it where the region changes and at every STEPth instruction from FIRST on; the number of
+ * failures, at most FAILURES_MAX.
  */
 static unsigned deaths_of(struct run *run, uint32_t first, uint32_t step, const char *what)
 {
 	unsigned failures = 0;
 
-	for (uint32_t n = first; n <= run->path.steps && failures < FAILURES_MAX; n += step) {
+	for (uint32_t n = 0; n <= run->path.steps && failures < FAILURES_MAX; n++) {
+		bool turn = n >= first && (n - first) % step == 0;
+		if (!turn && (run->changes == NULL || !run->changes[n]))
+			continue;
 		const char *why = death(run, n);
 		if (why == NULL)
 			continue;
@@ -850,10 +858,22 @@ static unsigned deaths_of(struct run *run, uint32_t first, uint32_t step, const 
 
 /* ---- where the state changes */
 
+static bool *differs; /* of the run that is being recorded */
+
+/* Whatever another process could see by which one death differs from another. */
+static void note_difference(uint32_t n)
+{
+	static uint64_t last;
+	uint64_t now = XXH3_64bits(region->base, region->size);
+
+	differs[n] = n > 0 && now != last;
+	last = now;
+}
+
 static uint32_t changes[POINTS_MAX];
 static uint32_t change_count;
 
-/* Everything by which a death could be told from another. */
+/* Everything by which the repairs after a death could differ. */
 static uint64_t digest(void)
 {
 	const struct region_marks *marks = &region->header->marks;
@@ -873,11 +893,30 @@ static void note_change(uint32_t n)
 	static uint64_t last;
 	uint64_t now = digest();
 
+	note_difference(n);
 	if (n == 0)
 		change_count = 0;
 	else if (now != last && change_count < POINTS_MAX)
 		changes[change_count++] = n;
 	last = now;
+}
+
+static void record(struct run *run, void (*look)(uint32_t n))
+{
+	if (look != NULL) {
+		run->changes = calloc(STEP_PATH_MAX + 1, sizeof *run->changes);
+		if (run->changes == NULL)
+			BAIL_OUT("out of memory");
+		differs = run->changes;
+	}
+	step_record(&run->path, run->operation, run->slot, look);
+}
+
+static void forget(struct run *run)
+{
+	step_free(&run->path);
+	free(run->changes);
+	run->changes = NULL;
 }
 
 /* ---- repairs */
@@ -933,10 +972,10 @@ static unsigned repairs_by(const struct scenario *scenario, const struct point *
 	char what[96];
 
 	memcpy(region->base, point->image, region->size);
-	step_record(&run.path, operation, slot, NULL);
+	record(&run, point->typical ? note_difference : NULL);
 	snprintf(what, sizeof what, "%s, left after %u; its repair", scenario->name, point->step);
 	unsigned failures = deaths_of(&run, point->typical ? 0 : point->step % step, step, what);
-	step_free(&run.path);
+	forget(&run);
 	return failures;
 }
 
@@ -1017,7 +1056,7 @@ static void play(const struct scenario *scenario)
 	                  .tail = tail_now()};
 	uint64_t began = clock_monotonic_us();
 
-	step_record(&run.path, run.operation, run.slot, note_change);
+	record(&run, note_change);
 	deaths = waiters = 0;
 	unsigned failures = deaths_of(
 	    &run, 0, stride * (scenario->stride != 0 ? scenario->stride : 1), scenario->name);
@@ -1031,7 +1070,7 @@ static void play(const struct scenario *scenario)
 		ok(failures == 0, "... and its repairs: %u deaths, %u times with a waiter (%.1f s)",
 		   deaths, waiters, (double)(clock_monotonic_us() - began) / 1e6);
 	}
-	step_free(&run.path);
+	forget(&run);
 	free(image);
 	finish();
 }
@@ -1055,7 +1094,8 @@ int main(void)
 	if (!step_allowed())
 		plan(SKIP_ALL, "ptrace(2) is not allowed here: %s", strerror(errno));
 	plan(NO_PLAN);
-	stride = fixture_number("TALLYD_DEATH_STRIDE", FIXTURE_SANITIZED ? SANITIZED_STRIDE : 1);
+	stride =
+	    fixture_number("TALLYD_DEATH_STRIDE", FIXTURE_SANITIZED ? SANITIZED_STRIDE : STRIDE);
 	neighbour.report = fixture_shared(sizeof *neighbour.report);
 	pin();
 	for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++)
