@@ -80,7 +80,7 @@ sub bootstrap {
 	if ($pid == 0) {
 		# Only what the made-up machine has, besides the tools of every Debian.
 		mkdir "$top/tools";
-		for my $tool (qw(sh env cat chmod mkdir mv dirname make getconf sleep printf rm grep echo sed)) {
+		for my $tool (qw(sh env cat chmod mkdir mv dirname make getconf sleep printf rm grep echo awk sed)) {
 			my ($path) = grep { -x } map { "$_/$tool" } qw(/usr/local/bin /usr/bin /bin);
 			symlink $path, "$top/tools/$tool" if $path;
 		}
@@ -146,7 +146,24 @@ like(contents("$house/var/tallyd.conf"), qr/mine/, '... and leaves the configura
 
 # What is tried is the address that the configuration names by now.
 script("$bin/curl", qq(echo "\$*" >>"$top/curl.log"\n));
-script("$house/var/tallyd.conf", qq(listen "unix:/nowhere" {\n}\nlisten "*:7171" {\n}\nlisten "[::1]:7272" {\n}\n));
+script("$house/var/tallyd.conf", <<'CONFIGURATION');
+listen "unix:/nowhere" {
+}
+listen "127.0.0.1:6379" { protocol = "redis" }
+listen "127.0.0.1:7" {
+	# protocol = "http"
+	protocol = echo
+}
+listen "127.0.0.1:8080" {
+	protocol = "http"
+	proxy_from = "127.0.0.1"
+}
+listen "*:7171" { # protocol = "redis"
+	proxy_from = ""
+}
+listen "[::1]:7272" {
+}
+CONFIGURATION
 my $daemon = contents("$house/build/tallyd");
 script("$house/build/tallyd", <<"SCRIPT");
 echo \$\$ >"$house/var/tallyd.pid"
@@ -157,7 +174,7 @@ while [ ! -s "$top/curl.log" ] && [ \$i -lt 300 ]; do
 done
 SCRIPT
 ($status, $out, $err) = bootstrap('run');
-like(contents("$top/curl.log"), qr{http://127\.0\.0\.1:7171/healthz}, 'the address of the configuration is announced');
+like(contents("$top/curl.log"), qr{http://127\.0\.0\.1:7171/healthz}, 'the first address of the configuration with HTTP for everybody is announced');
 script("$bin/curl", 'exit 1');
 unlink "$house/var/tallyd.pid";
 $daemon =~ s/^#!.*\n//;

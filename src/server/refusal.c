@@ -21,7 +21,7 @@ static const struct class classes[REFUSAL_CLASSES] = {
                             "the disk is slower than the clients; see queue_events"},
     [REFUSAL_DISK_FULL] = {LOG_LEVEL_ERROR, "disk full", "make room on the disk of the data"},
     [REFUSAL_TABLE_FULL] = {LOG_LEVEL_ERROR, "account table full",
-                            "raise the number of accounts and restart"},
+                            "raise max_accounts and restart"},
     [REFUSAL_HOLDS_FULL] = {LOG_LEVEL_ERROR, "hold table full", "raise max_holds and restart"},
     [REFUSAL_JOURNAL_FAILED] = {LOG_LEVEL_ERROR, "journal failed",
                                 "the disk has failed; the daemon is going down"},
