@@ -37,6 +37,12 @@ static uint32_t ticks(const struct region *region, uint64_t time_us)
 	return since < UINT32_MAX ? (uint32_t)since : UINT32_MAX;
 }
 
+/* The hint of what was settled at PLACE: never 0, and of the place one bit less. */
+static uint32_t settled_at(uint32_t place)
+{
+	return place << 1 | 1;
+}
+
 static void set(struct region *region, enum hint hint, uint64_t index, uint32_t value)
 {
 	atomic_store_explicit(&region->hint[hint][index], value, memory_order_relaxed);
@@ -137,15 +143,19 @@ static struct hold_slot *find_unused(const struct region *region, uint64_t at, u
 
 static struct hold_slot *find_settled(const struct region *region, uint64_t at, uint64_t end)
 {
+	uint32_t horizon = settled_at(layout_horizon(region));
 	struct hold_slot *first = NULL;
 	uint32_t least = UINT32_MAX;
 
 	for (; at < end; at++) {
+		struct hold_slot *slot = &region->holds[at];
 		uint32_t hint = get(region, HINT_SETTLED, at);
-		if (hint - 1 >= least || !vacant(region, &region->holds[at]))
+		uint32_t rank = hint - horizon;
+		if (hint == 0 || rank > least || !vacant(region, slot) ||
+		    (rank == least && first != NULL && slot->lsn > first->lsn))
 			continue;
-		least = hint - 1;
-		first = &region->holds[at];
+		least = rank;
+		first = slot;
 	}
 	return first;
 }
@@ -164,12 +174,12 @@ static uint64_t index_of(const struct region *region, const struct hold_slot *sl
 	return (uint64_t)(slot - region->holds);
 }
 
-void holds_retag(struct region *region, const struct hold_slot *slot)
+void holds_retag(struct region *region, const struct hold_slot *slot, uint64_t lsn)
 {
 	uint64_t index = index_of(region, slot);
 	bool open = slot->state == HOLD_SLOT_OPEN;
 
-	set(region, HINT_SETTLED, index, open ? 0 : ticks(region, slot->settled_us));
+	set(region, HINT_SETTLED, index, open ? 0 : settled_at(layout_place(lsn)));
 	set(region, HINT_ID, index, id_tag(&slot->key));
 }
 
@@ -196,7 +206,9 @@ void holds_put(struct region *region, struct hold_slot *slot, const struct hold_
 {
 	*slot = *hold;
 	holds_hint(region, slot, account_hash, hold->expires_us);
-	holds_retag(region, slot);
+	holds_retag(region, slot, hold->lsn);
+	if (hold->lsn > region->put_until)
+		region->put_until = hold->lsn;
 	if (hold->state != HOLD_SLOT_OPEN)
 		holds_forget_time(region, slot);
 }

@@ -53,8 +53,8 @@ uint32_t holds_lock(const struct region *region, const struct key *key);
 struct hold_slot *holds_find(const struct region *region, const struct key *key);
 
 /*
- * Where to put KEY: a slot of its bucket that was never used, else the one that was settled first
- * (to a quarter of a second), never an open or a staged one.  NULL: all are open.
+ * Where to put KEY: a slot of its bucket that was never used, else the one that was settled first,
+ * never an open or a staged one.  NULL: all are open.
  */
 struct hold_slot *holds_vacancy(const struct region *region, const struct key *key);
 

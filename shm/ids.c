@@ -7,7 +7,6 @@
 
 #define TAGS_A_WORD (sizeof(uint64_t) / sizeof(uint16_t))
 #define EACH_TAG    UINT64_C(0x0001000100010001)
-#define COARSE      20 /* bits: a coarse time counts 1.05 s, and comes round after 142 years */
 
 _Static_assert(IDS_BUCKET % TAGS_A_WORD == 0, "tags are looked at by words");
 
@@ -37,7 +36,7 @@ void ids_prefetch(const struct region *region, const struct key *key)
 {
 	const struct id_bucket *bucket = bucket_of(region, key);
 
-	/* The tags, and the times, by which a full bucket finds the oldest. */
+	/* The tags, and the places, by which a full bucket finds the oldest. */
 	for (size_t at = 0; at < offsetof(struct id_bucket, slot); at += CACHE_LINE)
 		__builtin_prefetch((const char *)bucket + at, 1);
 }
@@ -90,10 +89,10 @@ static struct id_slot *find_free(const struct region *region, struct id_bucket *
 	return NULL;
 }
 
-/* A time, and its index in the low bits. */
-static uint64_t dated(const struct id_bucket *bucket, uint32_t at)
+/* How new it is, and its index in the low bits. */
+static uint64_t ranked(const struct id_bucket *bucket, uint32_t horizon, uint32_t at)
 {
-	return (uint64_t)bucket->time[at] << 32 | at;
+	return (uint64_t)(bucket->place[at] - horizon) << 32 | at;
 }
 
 static uint64_t lesser(uint64_t a, uint64_t b)
@@ -102,32 +101,33 @@ static uint64_t lesser(uint64_t a, uint64_t b)
 }
 
 /* The index of the oldest.  Four at once that do not wait for each other, and nothing to guess. */
-static uint32_t find_least(const struct id_bucket *bucket)
+static uint32_t find_least(const struct id_bucket *bucket, uint32_t horizon)
 {
 	uint64_t a = UINT64_MAX, b = a, c = a, d = a;
 
 	for (uint32_t at = 0; at < IDS_BUCKET; at += 4) {
-		a = lesser(a, dated(bucket, at));
-		b = lesser(b, dated(bucket, at + 1));
-		c = lesser(c, dated(bucket, at + 2));
-		d = lesser(d, dated(bucket, at + 3));
+		a = lesser(a, ranked(bucket, horizon, at));
+		b = lesser(b, ranked(bucket, horizon, at + 1));
+		c = lesser(c, ranked(bucket, horizon, at + 2));
+		d = lesser(d, ranked(bucket, horizon, at + 3));
 	}
 	return (uint32_t)lesser(lesser(a, b), lesser(c, d));
 }
 
 static struct id_slot *find_oldest(const struct region *region, struct id_bucket *bucket)
 {
-	struct id_slot *oldest = &bucket->slot[find_least(bucket)];
-	uint32_t least = UINT32_MAX;
+	uint32_t horizon = layout_horizon(region);
+	struct id_slot *oldest = &bucket->slot[find_least(bucket, horizon)];
+	uint64_t least = UINT64_MAX;
 
 	if (!is_staged(region, oldest))
 		return oldest;
 	oldest = NULL;
 	for (uint32_t at = 0; at < IDS_BUCKET; at++) {
-		if ((oldest != NULL && bucket->time[at] >= least) ||
-		    is_staged(region, &bucket->slot[at]))
+		uint64_t rank = ranked(bucket, horizon, at);
+		if (rank >= least || is_staged(region, &bucket->slot[at]))
 			continue;
-		least = bucket->time[at];
+		least = rank;
 		oldest = &bucket->slot[at];
 	}
 	return oldest;
@@ -141,21 +141,23 @@ struct id_slot *ids_vacancy(const struct region *region, const struct key *key)
 	return slot != NULL ? slot : find_oldest(region, bucket);
 }
 
-void ids_retag(struct region *region, const struct id_slot *slot, const struct id_slot *after)
+void ids_retag(struct region *region, const struct id_slot *slot, uint64_t lsn)
 {
 	uint64_t offset = (uint64_t)((const char *)slot - (const char *)region->ids);
 	struct id_bucket *bucket = &region->ids[offset / sizeof *bucket];
 	size_t at = (size_t)(slot - bucket->slot);
 
-	bucket->time[at] = (uint32_t)(after->time_us >> COARSE);
-	bucket->tag[at] = tag_of(&after->key);
+	bucket->place[at] = layout_place(lsn);
+	bucket->tag[at] = tag_of(&slot->key);
 }
 
 void ids_put(struct region *region, struct id_slot *slot, const struct key *key, uint64_t lsn,
              uint64_t time_us)
 {
 	*slot = (struct id_slot){.lsn = lsn, .key = *key, .time_us = time_us};
-	ids_retag(region, slot, slot);
+	ids_retag(region, slot, lsn);
+	if (lsn > region->put_until)
+		region->put_until = lsn;
 }
 
 uint64_t ids_slots(const struct region *region)

@@ -35,8 +35,8 @@ void ids_prefetch(const struct region *region, const struct key *key);
 struct id_slot *ids_find(const struct region *region, const struct key *key);
 
 /*
- * Where to put KEY: a slot of its bucket that is free, else the one with the oldest time (to about
- * a second), never one that is staged by this process.  There always is one.
+ * Where to put KEY: a slot of its bucket that is free, else the one whose record is the oldest (to
+ * some 40 records), never one that is staged by this process.  There always is one.
  */
 struct id_slot *ids_vacancy(const struct region *region, const struct key *key);
 

@@ -19,7 +19,7 @@
 #include "table.h"
 
 #define REGION_MAGIC   UINT64_C(0x31646c796c6c6174) /* "tallyld1" */
-#define REGION_VERSION 5
+#define REGION_VERSION 6
 
 #define CACHE_LINE 64
 
@@ -65,12 +65,13 @@ struct process {
 };
 
 /*
- * A bucket of ids.  A tag is some bits of the key, never 0 where there is one; a time is
- * coarse.  Both follow the slot: who copies an image into a slot writes them before the slot's LSN.
+ * A bucket of ids.  A tag is some bits of the key, never 0 where there is one; a place is that of
+ * the slot's record (layout_place).  Both follow the slot: who copies an image into a slot writes
+ * them before the slot's LSN.
  */
 struct id_bucket {
 	_Alignas(CACHE_LINE) uint16_t tag[IDS_BUCKET];
-	uint32_t time[IDS_BUCKET];
+	uint32_t place[IDS_BUCKET];
 	struct id_slot slot[IDS_BUCKET];
 };
 
@@ -176,7 +177,7 @@ enum hint { HINT_ID, HINT_OWNER, HINT_EXPIRES, HINT_SETTLED, HINT_ARRAYS };
 
 /*
  * Hints of time count ticks in 32 bits: 34 years.  Half of them lie before the region was made, for
- * the holds that recovery puts back: which of those was settled first counts, too.
+ * a clock that is set back.
  */
 #define HINT_TICK_US  250000
 #define HINTS_PAST_US (UINT64_C(0x80000000) * HINT_TICK_US)
@@ -196,6 +197,7 @@ struct region {
 	unsigned char *ring;
 	struct room_area *room;
 	uint64_t size;
+	uint64_t put_until; /* the newest LSN that recovery has put into a table */
 	uint32_t ring_lock; /* the number of the ring's lock: the last */
 	uint32_t slot;      /* this process's */
 	region_alarm *alarm;
@@ -208,11 +210,34 @@ static inline uint32_t layout_scale(uint64_t half, uint32_t range)
 	return (uint32_t)((half * range) >> 32);
 }
 
-/* The tag and the coarse time of an id's slot (ids.c): written with each of its images. */
-void ids_retag(struct region *region, const struct id_slot *slot, const struct id_slot *after);
+/*
+ * Which of the ids, or of the settled holds, in a full bucket has to go is told by where their
+ * records stand in the journal, since a clock may be set back, and many come within its tick.  A
+ * place counts 2^PLACE_SHIFT bytes, too few for the records of a bucket, and comes round after
+ * 8 TiB: what is older than that, of holds than half of it, counts as younger than it is.
+ */
+#define PLACE_SHIFT 11
+#define PLACE_AHEAD (1u << 20) /* more than what is written while one looks */
 
-/* HINT_ID and HINT_SETTLED of a hold's slot, made from what was just copied into it. */
-void holds_retag(struct region *region, const struct hold_slot *slot);
+static inline uint32_t layout_place(uint64_t lsn)
+{
+	return (uint32_t)(lsn >> PLACE_SHIFT);
+}
+
+/* A place that no record in REGION's tables has reached: less it, places ascend with the journal.
+ */
+static inline uint32_t layout_horizon(const struct region *region)
+{
+	uint64_t tail = atomic_load_explicit(&region->header->marks.tail, memory_order_relaxed);
+
+	return layout_place(tail > region->put_until ? tail : region->put_until) + PLACE_AHEAD;
+}
+
+/* The tag and the place of an id's slot (ids.c), into which an image of LSN was just copied. */
+void ids_retag(struct region *region, const struct id_slot *slot, uint64_t lsn);
+
+/* HINT_ID and HINT_SETTLED of a hold's slot, likewise. */
+void holds_retag(struct region *region, const struct hold_slot *slot, uint64_t lsn);
 
 _Static_assert(sizeof(struct lock) == CACHE_LINE, "a lock is one cache line");
 _Static_assert(sizeof(struct account_slot) % CACHE_LINE == 0, "slots are whole cache lines");
@@ -222,6 +247,8 @@ _Static_assert(sizeof(struct room_line) % sizeof(uint64_t) == 0, "lines are copi
 _Static_assert((ROOM_LINES & (ROOM_LINES - 1)) == 0 && (ROOM_PAST & (ROOM_PAST - 1)) == 0,
                "places of lines go round without a gap");
 _Static_assert(sizeof(struct image) % sizeof(uint64_t) == 0, "images keep their alignment");
+_Static_assert((1u << PLACE_SHIFT) / JOURNAL_RECORD_MIN < IDS_BUCKET && IDS_BUCKET <= HOLDS_BUCKET,
+               "the newest of a bucket is never at the place of all others");
 _Static_assert(IDS_BUCKET > OPERATION_IMAGES_MAX, "a bucket is never staged as a whole");
 _Static_assert(REGION_RING_MIN - RING_RESERVE >= 2 * OPERATION_BYTES_MAX + SEGMENT_HEAD,
                "the smallest ring takes the largest group behind the largest gap");

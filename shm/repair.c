@@ -59,15 +59,15 @@ uint64_t repair_check(const struct operation_area *area)
 }
 
 /* What stands beside an id or a hold is made from its cell: that at offset CELL was just copied. */
-static void retag(struct region *region, uint64_t cell)
+static void retag(struct region *region, uint64_t cell, uint64_t lsn)
 {
 	const struct shape *shape = &region->header->shape;
 	const void *slot = region->base + cell;
 
 	if (cell >= shape->ids_at && cell < shape->holds_at)
-		ids_retag(region, slot, slot);
+		ids_retag(region, slot, lsn);
 	else if (cell >= shape->holds_at && cell < shape->hints_at)
-		holds_retag(region, slot);
+		holds_retag(region, slot, lsn);
 }
 
 void repair_apply(struct region *region, const struct operation_area *area, uint32_t index,
@@ -81,7 +81,7 @@ void repair_apply(struct region *region, const struct operation_area *area, uint
 	if (atomic_load_explicit(cell_lsn, memory_order_relaxed) >= lsn)
 		return;
 	memcpy(cell + sizeof lsn, image->bytes + sizeof lsn, image->length - sizeof lsn);
-	retag(region, area->cell[index]);
+	retag(region, area->cell[index], lsn);
 	/* Last, so that a copy cut short is seen as not made. */
 	atomic_store_explicit(cell_lsn, lsn, memory_order_release);
 }

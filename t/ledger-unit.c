@@ -1082,17 +1082,49 @@ static void test_kept(void)
 	       "those left out on loading count");
 	world_close(&world);
 
-	/* A snapshot leaves out what is older than the window, which is made longer afterwards. */
+	/* A snapshot has them all, also those of a clock that is behind it by more than the window.
+	 */
 	world_open(&world, &little);
 	world.run.now_us -= 2 * window;
 	must_remember(&world, "c", 0, 10);
 	world.run.now_us += 2 * window;
-	must_remember(&world, "d", 0, 1);
 	atomic_store(&region_settings(world.run.region)->id_window_us, window);
 	snapshot(&world);
 	restart_within(&world, 10 * window);
-	kept = ids_kept(&world, &forgotten);
-	ok(kept == 2 * window + 1, "so do those that a snapshot left out");
+	ok(ids_kept(&world, &forgotten) == 10 * window, "a snapshot leaves none out");
+	world_close(&world);
+}
+
+/* Who asks again soon gets the first answer, whatever the clock says. */
+static void test_wrong_clock(void)
+{
+	const uint64_t hour = 3600 * SECOND_US, years = 100000 * hour;
+	const struct sizes little = {.segment_size = 1 << 20,
+	                             .ring_size = 65536,
+	                             .max_accounts = 64,
+	                             .max_ids = 64,
+	                             .max_holds = 64};
+	const struct request first = with_id(event_of("first", 1), "first");
+	struct world world;
+	uint64_t forgotten;
+
+	world_open(&world, &little);
+	atomic_store(&region_settings(world.run.region)->id_window_us, hour);
+	must_remember(&world, "a", 0, 300);
+	world.run.now_us -= hour;
+	must_accept(&world, first);
+	must_remember(&world, "b", 0, 12);
+	ok(world_apply(&world, &first).replayed, "a clock is set back: the newest ids are kept");
+	world.run.now_us += years;
+	must_remember(&world, "c", 0, 300);
+	world.run.now_us -= years;
+	must_accept(&world, first);
+	must_remember(&world, "d", 0, 12);
+	ok(world_apply(&world, &first).replayed, "... also after one that was ahead for long");
+	must_remember(&world, "e", 0, 300);
+	world.run.now_us += 10 * SECOND_US;
+	uint64_t kept = ids_kept(&world, &forgotten);
+	ok(kept >= 10 * SECOND_US && kept < 11 * SECOND_US, "what it dated is lost by now");
 	world_close(&world);
 }
 
@@ -1159,6 +1191,7 @@ int main(void)
 	world_close(&world);
 	test_full();
 	test_kept();
+	test_wrong_clock();
 	test_pruned();
 	cmp_ok(world_unlocked, "==", 0, "whatever was changed was locked");
 	return done_testing();

@@ -12,12 +12,17 @@ static struct region_marks *marks(void)
 }
 
 /* A region with STRIPES stripes, its journal begun. */
-static void begin(uint64_t stripes)
+static void begin_at(uint64_t stripes, uint64_t start)
 {
 	struct region_geometry geometry = fixture_geometry(stripes * 64);
 
-	region = fixture_begun(&geometry, START);
+	region = fixture_begun(&geometry, start);
 	region_enter(region, 0);
+}
+
+static void begin(uint64_t stripes)
+{
+	begin_at(stripes, START);
 }
 
 static void end(void)
@@ -401,34 +406,62 @@ static struct id_slot *remember(struct key of, uint64_t lsn, uint64_t time_us)
 	return slot;
 }
 
-static void test_ids(void)
+/* Ids whose records stand in the journal from BASE on, while a clock goes backwards. */
+static void test_ids_from(uint64_t base)
 {
-	const uint64_t second = 1 << 20; /* about */
+	const uint64_t unit = UINT64_C(1) << PLACE_SHIFT, late = 999;
 	unsigned found = 0, empty = 0;
 
 	begin(1);
 	for (uint64_t n = 0; n < IDS_BUCKET; n++)
 		empty += ids_find(region, &(struct key){n, n}) == NULL;
 	cmp_ok(empty, "==", IDS_BUCKET, "nothing is found where nothing is");
-	for (uint64_t n = 0; n < IDS_BUCKET; n++)
-		remember(key(n), 100 + n, (10 + (n + 40) % IDS_BUCKET) * second);
+	for (uint64_t n = 0; n < IDS_BUCKET; n++) {
+		uint64_t turn = (n + 40) % IDS_BUCKET;
+		remember(key(n), base + turn * unit, late - turn);
+	}
 	for (uint64_t n = 0; n < IDS_BUCKET; n++) {
 		struct key wanted = key(n);
 		const struct id_slot *slot = ids_find(region, &wanted);
-		found += slot != NULL && slot->lsn == 100 + n;
+		found += slot != NULL && slot->lsn == base + (n + 40) % IDS_BUCKET * unit;
 	}
 	cmp_ok(found, "==", IDS_BUCKET, "a bucket takes %d ids, and finds each", IDS_BUCKET);
 	struct key oldest = key(IDS_BUCKET - 40), next = key(IDS_BUCKET - 39), more = key(99);
-	struct id_slot *slot = remember(more, 999, 999 * second);
+	struct id_slot *slot = remember(more, base + late * unit, 1);
 	ok(ids_find(region, &oldest) == NULL && ids_find(region, &more) == slot,
 	   "one more, and the oldest is forgotten");
 	uint32_t lock = ids_lock(region, &next);
 	operation_lock(region, &lock, 1);
 	operation_stage(region, ids_find(region, &next), lock, sizeof *slot, 0);
 	slot = ids_vacancy(region, &oldest);
-	ok(slot != NULL && slot->time_us == 12 * second, "what is staged is not, but the next");
+	ok(slot != NULL && slot->lsn == base + 2 * unit, "what is staged is not, but the next");
 	operation_unlock(region);
 	ok(ids_vacancy(region, &oldest) == ids_find(region, &next), "afterwards it is");
+	end();
+}
+
+static void test_ids(void)
+{
+	test_ids_from(8192);
+	/* Places come round among them. */
+	test_ids_from((UINT64_C(1) << (32 + PLACE_SHIFT)) - (UINT64_C(20) << PLACE_SHIFT));
+}
+
+/* Who tries again soon must find his id, however many come at a time. */
+static void test_ids_crowd(void)
+{
+	const uint64_t kept = IDS_BUCKET - (1u << PLACE_SHIFT) / JOURNAL_RECORD_MIN - 1;
+	unsigned lost = 0;
+
+	begin(1);
+	for (uint64_t n = 0; n < 20 * IDS_BUCKET; n++) {
+		remember(key(n), 8192 + n * JOURNAL_RECORD_MIN, 1);
+		for (uint64_t i = n < kept ? 0 : n - kept; i <= n; i++) {
+			struct key wanted = key(i);
+			lost += ids_find(region, &wanted) == NULL;
+		}
+	}
+	cmp_ok(lost, "==", 0, "of many within a moment the last %ju are kept", (uintmax_t)kept);
 	end();
 }
 
@@ -537,12 +570,14 @@ static struct hold_slot *place_hold(struct key of, uint64_t owner, uint64_t expi
 	return slot;
 }
 
-static void settle(struct hold_slot *slot, uint64_t time_us)
+/* By the record that stands TURN places into the journal, while a clock goes backwards. */
+static void settle(struct hold_slot *slot, uint64_t turn)
 {
 	struct hold_slot hold = *slot;
 
+	hold.lsn = turn << PLACE_SHIFT;
 	hold.state = HOLD_SLOT_OPEN + 1;
-	hold.settled_us = time_us;
+	hold.settled_us = from_base(1000000 - turn);
 	holds_put(region, slot, &hold, 0);
 }
 
@@ -564,9 +599,9 @@ static void test_holds(void)
 		found += slot != NULL && slot->key.low == wanted.low;
 	}
 	cmp_ok(found, "==", 2 * HOLDS_BUCKET, "each is found");
-	settle(holds_find(region, &second), from_base(20));
-	settle(holds_find(region, &first), from_base(10));
-	settle(holds_find(region, &third), from_base(30));
+	settle(holds_find(region, &second), 20);
+	settle(holds_find(region, &first), 10);
+	settle(holds_find(region, &third), 30);
 	struct hold_slot *before = holds_find(region, &first);
 	uint32_t lock = holds_lock(region, &none);
 	operation_lock(region, &lock, 1);
@@ -636,9 +671,9 @@ static void test_hold_uncommitted(void)
 	struct key first = key(0), second = key(1), more = key(HOLDS_BUCKET);
 	struct hold_slot *old, *found;
 
-	begin(1);
+	begin_at(1, UINT64_C(20) * HOLDS_BUCKET << PLACE_SHIFT);
 	for (uint64_t n = 0; n < HOLDS_BUCKET; n++)
-		settle(place_hold(key(n), n, from_base(n)), from_base(10 * (1 + n)));
+		settle(place_hold(key(n), n, from_base(n)), 10 * (1 + n));
 	old = holds_find(region, &first);
 	for (int dead = 0; dead < 2; dead++) {
 		const char *what = dead ? "died" : "was refused";
@@ -718,7 +753,7 @@ static void test_holds_next(void)
 	cmp_ok(early, "==", 0, "... and none whose is not");
 	at = 0;
 	holds_next_over(region, UINT64_MAX, &at, &slot);
-	settle(slot, from_base(1));
+	settle(slot, 1);
 	for (at = 0; holds_next_over(region, UINT64_MAX, &at, &slot);)
 		last++;
 	cmp_ok((intmax_t)last, "==", HOLDS - 1, "a settled one is not looked at any more");
@@ -736,26 +771,25 @@ static void test_holds_next(void)
 	end();
 }
 
-/* Of holds settled before the region was made, too, the first gives up its slot. */
+/* The first settled gives up its slot, also where places come round, of which a hold has half. */
 static void test_hold_ages(void)
 {
-	const uint64_t day = UINT64_C(86400) * 1000000, year = 365 * day;
-	const uint64_t now = clock_real_us();
-	const uint64_t age[] = {day, 8 * year, 16 * year, 8 * year + tick, 2 * tick, 0};
-	const unsigned oldest[] = {2, 3, 1, 0, 4, 5};
+	const uint64_t about = (UINT64_C(1) << 31) - 3;
+	const unsigned turn[] = {4, 1, 0, 2, 5, 6};
+	const unsigned oldest[] = {2, 1, 3, 0, 4, 5};
 	unsigned right = 0;
 
 	begin(1);
 	for (uint64_t n = 0; n < HOLDS_BUCKET; n++)
-		place_hold(key(n), n, now + year);
+		place_hold(key(n), n, from_base(n));
 	for (uint64_t n = 0; n < 6; n++) {
 		struct key of = key(n);
-		settle(holds_find(region, &of), now - age[n]);
+		settle(holds_find(region, &of), about + turn[n]);
 	}
 	for (uint64_t n = 0; n < 6; n++) {
 		struct key of = key(oldest[n]), more = key(HOLDS_BUCKET + n);
 		struct hold_slot *slot = holds_find(region, &of);
-		right += slot != NULL && place_hold(more, n, now + year) == slot;
+		right += slot != NULL && place_hold(more, n, from_base(n)) == slot;
 	}
 	cmp_ok(right, "==", 6, "they make room in the order of their settlement");
 	end();
@@ -826,6 +860,7 @@ int main(void)
 	test_max_accounts();
 	test_memory();
 	test_ids();
+	test_ids_crowd();
 	test_ids_all_staged();
 	test_ids_commit();
 	test_ids_spread();

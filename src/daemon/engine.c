@@ -101,6 +101,16 @@ static int begin(struct region *region, struct store *store, char *error, size_t
 	return 1;
 }
 
+/* By a clock that was ahead: what has been lost was lost by now. */
+static void lose_nothing_later(struct region *region)
+{
+	struct region_marks *marks = region_marks(region);
+	uint64_t now_us = clock_real_us();
+
+	if (atomic_load(&marks->ids_lost_us) > now_us)
+		atomic_store(&marks->ids_lost_us, now_us);
+}
+
 static int fill(struct engine *engine, struct store *store, const struct instance *instance,
                 char *error, size_t size)
 {
@@ -112,6 +122,7 @@ static int fill(struct engine *engine, struct store *store, const struct instanc
 	if (status != STORE_OK)
 		return status == STORE_CORRUPT ? 3 : 1;
 	report(&recovery, started_us);
+	lose_nothing_later(engine->region);
 	*region_recovery(engine->region) = (struct region_recovery){
 	    .took_us = clock_monotonic_us() - started_us,
 	    .records = recovery.records,

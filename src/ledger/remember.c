@@ -9,6 +9,8 @@
 #include "history.h"
 #include "ledger_private.h"
 
+#define CLOCKS_APART 1000000 /* microseconds: workers look at theirs at different moments */
+
 /* What a request means besides words. */
 struct meaning {
 	uint8_t kind, balanced, has_capture, legs;
@@ -73,6 +75,20 @@ void remember_prefetch(struct ledger *ledger, struct work *work)
 }
 
 /*
+ * The time of the newest id that is lost, when one of TIME_US goes at NOW_US, and LOST was it so
+ * far. What a clock that was ahead has dated is lost by now: else nothing would count as kept until
+ * then.
+ */
+static uint64_t newest_lost(uint64_t lost, uint64_t time_us, uint64_t now_us)
+{
+	if (lost > now_us + CLOCKS_APART)
+		lost = now_us;
+	if (time_us > now_us)
+		time_us = now_us;
+	return lost > time_us ? lost : time_us;
+}
+
+/*
  * The id of SLOT makes room.  That is noted before the commit, lest who dies right after it leave
  * it unsaid; if nothing is committed it was the next to go anyhow.
  */
@@ -81,12 +97,14 @@ static void make_room(struct ledger *ledger, const struct id_slot *slot)
 	uint64_t window =
 	    atomic_load_explicit(&ledger->settings->id_window_us, memory_order_relaxed);
 	uint64_t lost = atomic_load_explicit(&ledger->marks->ids_lost_us, memory_order_relaxed);
+	uint64_t after;
 
 	if (ledger->now_us < slot->time_us || ledger->now_us - slot->time_us < window)
 		ledger->forgotten++;
-	while (lost < slot->time_us)
-		if (atomic_compare_exchange_weak(&ledger->marks->ids_lost_us, &lost, slot->time_us))
-			break;
+	do
+		after = newest_lost(lost, slot->time_us, ledger->now_us);
+	while (after != lost &&
+	       !atomic_compare_exchange_weak(&ledger->marks->ids_lost_us, &lost, after));
 }
 
 void remember(struct ledger *ledger, const struct work *work, uint32_t offset)

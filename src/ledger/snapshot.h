@@ -44,9 +44,9 @@ enum snapshot_status {
  * Writes a snapshot of REGION into the directory PATH (made if missing), keeps SNAPSHOTS_KEPT and
  * removes older ones.  It is published only once DURABLE_PAST(lsn) says that the journal is durable
  * beyond the newest effect in it and up to its start; that function waits, and returns false to
- * give up (SNAPSHOT_IO, ECANCELED).  Holds one lock at a time, for a copy of what it guards.  Ids
- * older than the setting id_window_us (0: no bound) are left out.  These, and those for which there
- * was no room (region_marks.ids_lost_us), are told by ids_lost_us.
+ * give up (SNAPSHOT_IO, ECANCELED).  Holds one lock at a time, for a copy of what it guards.  All
+ * ids that the region has are in it, however old: a clock that was wrong for a moment would lose
+ * them for good.  Those for which the region had no room are told by ids_lost_us.
  */
 enum snapshot_status snapshot_write(struct region *region, const char *path, uint64_t key,
                                     bool (*durable_past)(struct region *region, uint64_t lsn),

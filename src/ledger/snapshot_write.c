@@ -272,20 +272,6 @@ static bool copy_ids(struct writer *writer, uint64_t first, uint64_t *count)
 	return true;
 }
 
-static bool too_old(const struct writer *writer, const struct id_slot *slot)
-{
-	uint64_t window = atomic_load(&region_settings(writer->region)->id_window_us);
-
-	return window != 0 && slot->time_us < writer->snapshot.taken_us &&
-	       writer->snapshot.taken_us - slot->time_us > window;
-}
-
-static void lose_id(struct writer *writer, uint64_t time_us)
-{
-	if (time_us > writer->snapshot.ids_lost_us)
-		writer->snapshot.ids_lost_us = time_us;
-}
-
 static enum snapshot_status put_id_run(struct writer *writer, uint64_t first, uint64_t *count)
 {
 	const struct id_slot *copy = writer->copy;
@@ -300,10 +286,6 @@ static enum snapshot_status put_id_run(struct writer *writer, uint64_t first, ui
 			newest = copy[i].lsn;
 		if (copy[i].lsn == 0)
 			continue;
-		if (too_old(writer, &copy[i])) {
-			lose_id(writer, copy[i].time_us);
-			continue;
-		}
 		struct snapshot_id id = {.lsn = copy[i].lsn,
 		                         .key_low = copy[i].key.low,
 		                         .key_high = copy[i].key.high,
@@ -329,7 +311,7 @@ static enum snapshot_status put_ids(struct writer *writer)
 	for (uint64_t i = 0; i < ids_slots(writer->region) && status == SNAPSHOT_OK; i += count)
 		status = put_id_run(writer, i, &count);
 	/* After the copies: whatever made room before has been noted. */
-	lose_id(writer, atomic_load(&region_marks(writer->region)->ids_lost_us));
+	writer->snapshot.ids_lost_us = atomic_load(&region_marks(writer->region)->ids_lost_us);
 	return status;
 }
 
