@@ -398,6 +398,96 @@ static void test_strangers(void)
 	end(&journal);
 }
 
+/* ---- segments that go while they are listed */
+
+#define PRUNED        64 /* segments of a journal that is pruned while it is opened */
+#define PRUNED_ROUNDS 10
+#define PRUNED_US     100 /* between two removals */
+
+/* The journal's files have a second name in the pool, from which they come back. */
+static void name_in(char path[FIXTURE_PATH + 64], const char *directory, size_t index)
+{
+	char name[SEGMENT_NAME_SIZE];
+
+	segment_name(name, index * SEGMENT);
+	snprintf(path, FIXTURE_PATH + 64, "%s/%s", directory, name);
+}
+
+static void fill_pool(struct journal *journal)
+{
+	char from[FIXTURE_PATH + 64];
+	char to[FIXTURE_PATH + 64];
+
+	must(mkdir(journal->place.snapshots, 0700) == 0, "mkdir");
+	for (size_t i = 0; i < PRUNED; i++) {
+		if (i > 0)
+			must(store_extend_unfilled(journal->store) == 0, "store_extend_unfilled");
+		name_in(from, journal->place.journal, i);
+		name_in(to, journal->place.snapshots, i);
+		must(rename(from, to) == 0, "rename");
+	}
+}
+
+/* In an order that jumps, as directories have: what comes second may be asked for first. */
+static void bring_back(const struct journal *journal)
+{
+	char from[FIXTURE_PATH + 64];
+	char to[FIXTURE_PATH + 64];
+
+	for (size_t i = 0; i < PRUNED; i++) {
+		name_in(from, journal->place.snapshots, i * 37 % PRUNED);
+		name_in(to, journal->place.journal, i * 37 % PRUNED);
+		must(link(from, to) == 0 || errno == EEXIST, "link");
+	}
+}
+
+/* The oldest goes first, and the last stays. */
+__attribute__((noreturn)) static void prune_all(const struct journal *journal)
+{
+	char path[FIXTURE_PATH + 64];
+
+	for (size_t i = 0; i + 1 < PRUNED; i++) {
+		name_in(path, journal->place.journal, i);
+		unlink(path);
+		usleep(PRUNED_US);
+	}
+	_exit(0);
+}
+
+static void test_pruned(void)
+{
+	struct journal journal;
+	unsigned opened = 0;
+	unsigned refused = 0;
+	bool begins = true;
+
+	begin(&journal);
+	fill_pool(&journal);
+	for (int i = 0; i < PRUNED_ROUNDS; i++) {
+		bring_back(&journal);
+		pid_t process = fork();
+		must(process >= 0, "fork");
+		if (process == 0)
+			prune_all(&journal);
+		uint64_t first = 0;
+		while (waitpid(process, NULL, WNOHANG) == 0) {
+			struct store *store = open_store(&journal.place);
+			opened++;
+			if (store == NULL && refused++ == 0)
+				diag("status %d: %s", (int)status, error);
+			if (store == NULL)
+				continue;
+			begins &=
+			    store_first(store) >= first && store_space(store) == PRUNED * SEGMENT;
+			first = store_first(store);
+			store_close(store);
+		}
+	}
+	cmp_ok(refused, "==", 0, "opened %u times while the oldest segments go: always", opened);
+	ok(opened > PRUNED_ROUNDS && begins, "... from what is left on");
+	end(&journal);
+}
+
 static void test_names(void)
 {
 	char name[SEGMENT_NAME_SIZE];
@@ -611,6 +701,7 @@ int main(void)
 	test_no_segment();
 	test_refusals();
 	test_strangers();
+	test_pruned();
 	test_names();
 	test_full();
 	test_cut();
