@@ -83,6 +83,8 @@ static int acquire(struct startup *startup, const struct config *config, char *e
 
 	if (status != 0)
 		return status;
+	/* Whoever reads it there may send one at once. */
+	master_hold_signals();
 	if (config->pid_file[0] != '\0') {
 		startup->pidfile = pidfile_create(config->pid_file, error, size);
 		if (startup->pidfile == NULL)
