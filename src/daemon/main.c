@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../base/clock.h"
 #include "../base/log.h"
 #include "config.h"
 #include "confine.h"
@@ -90,7 +91,13 @@ static int acquire(struct startup *startup, const struct config *config, char *e
 		if (startup->pidfile == NULL)
 			return EXIT_FAILURE;
 	}
-	startup->listeners = listen_open(config, NULL, error, size);
+	/*
+	 * A worker of a predecessor that was killed may let go of the data directory a moment
+	 * before its sockets.  Who else has an address will not give it up: that costs the wait,
+	 * once.
+	 */
+	startup->listeners =
+	    listen_open(config, NULL, clock_after_us(INSTANCE_DYING_WAIT), error, size);
 	if (startup->listeners == NULL)
 		return EXIT_FAILURE;
 	return listen_own(startup->listeners, &startup->privileges, error, size) == 0
