@@ -2,6 +2,8 @@
  * The audit of a journal: what the ledger wrote is found right, and each kind of lie is found, with
  * its place.
  */
+#include <sys/wait.h>
+
 #include "journal-change.h"
 
 #include "../src/ledger/audit.h"
@@ -363,6 +365,74 @@ static void test_ends(void)
 	place_remove(&place);
 }
 
+/* ---- a journal whose oldest segments go meanwhile */
+
+#define PRUNED_ROUNDS 10
+#define PRUNED_US     300 /* between two removals */
+
+static void segment_in(char path[FIXTURE_PATH + 64], const char *directory, uint64_t base)
+{
+	snprintf(path, FIXTURE_PATH + 64, "%s/%016" PRIx64 ".journal", directory, base);
+}
+
+/* Each segment of FROM has a name in TO as well. */
+static void link_all(const char *from, const char *to, uint64_t space)
+{
+	char old[FIXTURE_PATH + 64];
+	char new[FIXTURE_PATH + 64];
+
+	for (uint64_t base = 0; base < space; base += FIXTURE_SEGMENT) {
+		segment_in(old, from, base);
+		segment_in(new, to, base);
+		must(link(old, new) == 0 || errno == EEXIST, "link");
+	}
+}
+
+/* The newest two stay. */
+__attribute__((noreturn)) static void prune_all(const struct place *place, uint64_t space)
+{
+	char path[FIXTURE_PATH + 64];
+
+	for (uint64_t base = 0; base + 2 * FIXTURE_SEGMENT < space; base += FIXTURE_SEGMENT) {
+		segment_in(path, place->journal, base);
+		unlink(path);
+		usleep(PRUNED_US);
+	}
+	_exit(0);
+}
+
+static void test_pruning(void)
+{
+	struct audit_limits running = limits;
+	struct place place;
+	struct run run;
+	struct traffic traffic;
+	unsigned checked = 0;
+	unsigned wrong = 0;
+
+	make(&place, &run, &traffic, 6000);
+	uint64_t space = store_space(run.store);
+	running.running = true;
+	must(mkdir(place.snapshots, 0700) == 0, "mkdir");
+	link_all(place.journal, place.snapshots, space);
+	for (int i = 0; i < PRUNED_ROUNDS; i++) {
+		link_all(place.snapshots, place.journal, space);
+		pid_t process = fork();
+		must(process >= 0, "fork");
+		if (process == 0)
+			prune_all(&place, space);
+		while (waitpid(process, NULL, WNOHANG) == 0) {
+			checked++;
+			if (audit_journal(place.journal, &running, &audit, error) != STORE_OK &&
+			    wrong++ == 0)
+				diag("%s", error);
+		}
+	}
+	cmp_ok(wrong, "==", 0, "checked %u times while the oldest segments go: sound", checked);
+	run_leave(&run);
+	place_remove(&place);
+}
+
 /* ---- seals */
 
 static const struct sizes roomy = {.segment_size = UINT64_C(1) << 20,
@@ -454,6 +524,7 @@ int main(void)
 	test_forged();
 	test_forgotten();
 	test_ends();
+	test_pruning();
 	test_seals();
 	return done_testing();
 }

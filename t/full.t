@@ -207,6 +207,48 @@ sub full_disk {
 	return;
 }
 
+# ---- a sparse copy
+
+# What cp --sparse=always and rsync -S make of the zeros that are to be written over.
+sub dig_holes {
+	Mounts::run('fallocate', '--dig-holes', $_) for glob "$disk/data/journal/*.journal";
+	return;
+}
+
+sub blocks { my $blocks = 0; $blocks += (stat)[12] * 512 for glob "$disk/data/journal/*.journal"; return $blocks }
+
+sub sparse_copy {
+	mkdir "$disk/data", 0700 or die "mkdir: $!";
+	put_ballast();
+	$tallyd = Tallyd->start(data_dir => "$disk/data", config => { journal_segment => '256K',
+		ring_size => '256K', snapshot_every => 0, max_accounts => 1000 });
+	is($tallyd->event('sparse', 1)->{status}, 200, 'a journal');
+	is($tallyd->stop, 0, '... that is drained');
+	my $whole = blocks();
+	dig_holes();
+	cmp_ok(blocks(), '<', $whole / 2, '... and copied sparsely');
+	$tallyd->start_again;
+	cmp_ok(blocks(), '>=', $whole, 'it has its blocks again');
+	is_full($tallyd, fill($tallyd, 'sparse'));
+	heals($tallyd);
+	is($tallyd->stop, 0, 'drained');
+	dig_holes();
+	# All that is left.
+	open my $file, '>', "$disk/ballast" or die "ballast: $!";
+	1 while syswrite $file, "\1" x 4096;
+	close $file;
+	$tallyd->start_again(expect_failure => 1);
+	is($tallyd->exit_status, 1, 'a full disk and holes: it does not start');
+	like($tallyd->log_text, qr/cannot be reserved: No space left on device; make room on the disk of the data directory/,
+		'... and says what to do');
+	make_room();
+	ok(eval { $tallyd->start_again; 1 }, 'with room it starts') or diag $@;
+	is($tallyd->event('sparse', 1)->{json}{balance}, 2, '... with what it had');
+	is($tallyd->stop, 0, 'drained');
+	undef $tallyd;
+	return;
+}
+
 push @mounted, $disk;
 Mounts::tmpfs($disk, DISK);
 put_ballast();
@@ -223,6 +265,9 @@ undef $tallyd;
 Mounts::unmount($disk);
 Mounts::tmpfs($disk, DISK);
 full_disk('tmpfs');
+Mounts::unmount($disk);
+Mounts::tmpfs($disk, DISK);
+sparse_copy();
 Mounts::unmount($disk);
 
 SKIP: {

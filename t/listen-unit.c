@@ -11,8 +11,10 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include "../src/base/clock.h"
 #include "tap/tap.h"
 
 static char directory[] = "/tmp/tallyd-listen-XXXXXX";
@@ -107,7 +109,7 @@ static struct listen_set *open_set(const struct listen_set *old, const char *a, 
 	struct listen_set *set;
 
 	error[0] = '\0';
-	set = listen_open(config, old, error, sizeof(error));
+	set = listen_open(config, old, 0, error, sizeof(error));
 	free_config(config);
 	return set;
 }
@@ -307,12 +309,68 @@ static void test_adjust(void)
 	listen_commit(NULL, old);
 	config->listeners[0].mode = 0666;
 	config->listeners[0].backlog = 1;
-	next = listen_open(config, old, error, sizeof(error));
+	next = listen_open(config, old, 0, error, sizeof(error));
 	ok(stat(path, &status) == 0 && (status.st_mode & 0777) == 0600, "not before the commit");
 	listen_commit(old, next);
 	ok(stat(path, &status) == 0 && (status.st_mode & 0777) == 0666, "the mode changes live");
 	free_config(config);
 	listen_close(next);
+}
+
+#define HELD_S 0.3 /* how long an address is held that is let go */
+#define WAIT_S 0.8 /* for one that is not */
+
+/* Another process has what SET has for SECONDS, and this one has it no more. */
+static pid_t leave_to_child(struct listen_set *set, double seconds)
+{
+	pid_t child = fork();
+
+	if (child == -1)
+		BAIL_OUT("fork");
+	if (child == 0) {
+		usleep((useconds_t)(seconds * 1e6));
+		_exit(0);
+	}
+	for (size_t i = 0; i < set->count; i++)
+		close(set->sockets[i].fd);
+	free(set);
+	return child;
+}
+
+static struct listen_set *open_patiently(const char *address, double seconds, double *took)
+{
+	const char *addresses[] = {address};
+	struct config *config = make_config(1, addresses);
+	uint64_t begun = clock_monotonic_us();
+	struct listen_set *set =
+	    listen_open(config, NULL, clock_after_us(seconds), error, sizeof(error));
+
+	*took = (double)(clock_monotonic_us() - begun) / 1e6;
+	free_config(config);
+	return set;
+}
+
+/* A dying predecessor holds ADDRESS, and lets go. */
+static void test_patience(const char *address)
+{
+	struct listen_set *set = open_set(NULL, address, NULL, NULL);
+	char bound[LISTEN_ADDRESS_MAX];
+	double took;
+
+	snprintf(bound, sizeof(bound), "%s", set->sockets[0].bound);
+	pid_t child = leave_to_child(set, HELD_S);
+	ok(!open_set(NULL, bound, NULL, NULL), "%s is held: nobody waits for it unasked", address);
+	set = open_patiently(bound, 20, &took);
+	ok(set != NULL && took >= HELD_S / 2, "... who waits gets it");
+	waitpid(child, NULL, 0);
+	if (!set)
+		return;
+	listen_commit(NULL, set);
+	ok(!open_patiently(bound, WAIT_S, &took) &&
+	       strstr(error, "cannot bind: Address already in use"),
+	   "... not from who keeps it");
+	ok(took >= WAIT_S && took < WAIT_S + 5, "... and no longer than was asked for");
+	listen_close(set);
 }
 
 int main(void)
@@ -332,6 +390,8 @@ int main(void)
 	test_unix_in_use();
 	test_unix_stale();
 	test_adjust();
+	test_patience("127.0.0.1:0");
+	test_patience(unix_address);
 	listen_close(NULL);
 	rmdir(directory);
 	return done_testing();

@@ -12,7 +12,9 @@ use FindBin;
 use lib "$FindBin::RealBin/lib";
 use Bank;
 use Hammer;
+use IO::Socket::IP;
 use List::Util qw(shuffle);
+use POSIX ();
 use Tallyd qw(build_dir wait_until);
 use Test::More;
 use Time::HiRes qw(sleep time);
@@ -20,6 +22,7 @@ use Time::HiRes qw(sleep time);
 use constant {
 	LOAD      => 0.3, # seconds, at most, of load before everything is killed
 	GONE      => 5,   # seconds that a dead master's children may still be there
+	LETS_GO   => 0.5, # seconds for which its address is still held
 	LONG_WAIT => 300, # seconds to write the long journal
 	ANSWERS   => 100, # that the bank gives before everything is killed
 	TOLD      => 10,  # differences that are printed
@@ -118,6 +121,30 @@ ok($hammer->wait_more(50), '... and the first goes on');
 $told = $hammer->finish;
 is_deeply([Hammer::oddities($told), Hammer::lost($tallyd, $told)], [], '... unharmed');
 is($tallyd->stop, 0, 'drained');
+undef $tallyd;
+
+# ---- a dying predecessor's address
+
+# A worker that was killed lets go of the data directory first.
+$tallyd = Tallyd->start(config => { workers => 1 });
+my @address = (LocalHost => '127.0.0.1', LocalPort => $tallyd->port, Listen => 5, ReuseAddr => 1);
+is($tallyd->stop, 0, 'drained');
+my $held = IO::Socket::IP->new(@address) or die "the address: $@";
+my $holder = fork;
+die "fork: $!" unless defined $holder;
+if ($holder == 0) {
+	sleep LETS_GO;
+	POSIX::_exit(0);
+}
+close $held;
+ok(eval { $tallyd->start_again; 1 }, 'an address that is let go soon: it starts') or diag $@;
+waitpid $holder, 0;
+is($tallyd->stop, 0, 'drained') if $tallyd->pid;
+$held = IO::Socket::IP->new(@address) or die "the address: $@";
+$tallyd->start_again(expect_failure => 1);
+is($tallyd->exit_status, 1, 'one that is not: it does not start');
+like($tallyd->log_text, qr/cannot bind: Address already in use; stop the program that has it/, '... and says why');
+close $held;
 undef $tallyd;
 
 # ---- a long journal

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <xxhash.h>
 
@@ -398,6 +399,96 @@ static void test_strangers(void)
 	end(&journal);
 }
 
+/* ---- segments that go while they are listed */
+
+#define PRUNED        64 /* segments of a journal that is pruned while it is opened */
+#define PRUNED_ROUNDS 10
+#define PRUNED_US     100 /* between two removals */
+
+/* The journal's files have a second name in the pool, from which they come back. */
+static void name_in(char path[FIXTURE_PATH + 64], const char *directory, size_t index)
+{
+	char name[SEGMENT_NAME_SIZE];
+
+	segment_name(name, index * SEGMENT);
+	snprintf(path, FIXTURE_PATH + 64, "%s/%s", directory, name);
+}
+
+static void fill_pool(struct journal *journal)
+{
+	char from[FIXTURE_PATH + 64];
+	char to[FIXTURE_PATH + 64];
+
+	must(mkdir(journal->place.snapshots, 0700) == 0, "mkdir");
+	for (size_t i = 0; i < PRUNED; i++) {
+		if (i > 0)
+			must(store_extend_unfilled(journal->store) == 0, "store_extend_unfilled");
+		name_in(from, journal->place.journal, i);
+		name_in(to, journal->place.snapshots, i);
+		must(rename(from, to) == 0, "rename");
+	}
+}
+
+/* In an order that jumps, as directories have: what comes second may be asked for first. */
+static void bring_back(const struct journal *journal)
+{
+	char from[FIXTURE_PATH + 64];
+	char to[FIXTURE_PATH + 64];
+
+	for (size_t i = 0; i < PRUNED; i++) {
+		name_in(from, journal->place.snapshots, i * 37 % PRUNED);
+		name_in(to, journal->place.journal, i * 37 % PRUNED);
+		must(link(from, to) == 0 || errno == EEXIST, "link");
+	}
+}
+
+/* The oldest goes first, and the last stays. */
+__attribute__((noreturn)) static void prune_all(const struct journal *journal)
+{
+	char path[FIXTURE_PATH + 64];
+
+	for (size_t i = 0; i + 1 < PRUNED; i++) {
+		name_in(path, journal->place.journal, i);
+		unlink(path);
+		usleep(PRUNED_US);
+	}
+	_exit(0);
+}
+
+static void test_pruned(void)
+{
+	struct journal journal;
+	unsigned opened = 0;
+	unsigned refused = 0;
+	bool begins = true;
+
+	begin(&journal);
+	fill_pool(&journal);
+	for (int i = 0; i < PRUNED_ROUNDS; i++) {
+		bring_back(&journal);
+		pid_t process = fork();
+		must(process >= 0, "fork");
+		if (process == 0)
+			prune_all(&journal);
+		uint64_t first = 0;
+		while (waitpid(process, NULL, WNOHANG) == 0) {
+			struct store *store = open_store(&journal.place);
+			opened++;
+			if (store == NULL && refused++ == 0)
+				diag("status %d: %s", (int)status, error);
+			if (store == NULL)
+				continue;
+			begins &=
+			    store_first(store) >= first && store_space(store) == PRUNED * SEGMENT;
+			first = store_first(store);
+			store_close(store);
+		}
+	}
+	cmp_ok(refused, "==", 0, "opened %u times while the oldest segments go: always", opened);
+	ok(opened > PRUNED_ROUNDS && begins, "... from what is left on");
+	end(&journal);
+}
+
 static void test_names(void)
 {
 	char name[SEGMENT_NAME_SIZE];
@@ -478,6 +569,85 @@ static int full_by_mount(void)
 	return refused && healed ? 0 : 1;
 }
 
+static bool has_blocks(const struct place *place, uint64_t base)
+{
+	struct stat file;
+
+	must(stat(segment_path(place, base), &file) == 0, "the segment");
+	return (uint64_t)file.st_blocks * 512 >= SEGMENT;
+}
+
+/* What a sparse copy makes of a segment with nothing in it from FROM on. */
+static void punch(const struct place *place, uint64_t base, uint64_t from)
+{
+	int fd = open(segment_path(place, base), O_RDWR);
+
+	must(fd >= 0 && fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from,
+	                          (off_t)(SEGMENT - from)) == 0,
+	     "fallocate");
+	close(fd);
+}
+
+/* Leaves room for PAGES pages on the file system of full_by_mount. */
+static void fill_to(const struct place *place, unsigned pages)
+{
+	char path[FIXTURE_PATH + 64];
+	struct statvfs system;
+
+	snprintf(path, sizeof path, "%s/ballast", place->root);
+	int fd = open(path, O_RDWR | O_CREAT, 0600);
+	must(fd >= 0 && ftruncate(fd, 0) == 0 && fstatvfs(fd, &system) == 0, "the ballast");
+	must(posix_fallocate(fd, 0, (off_t)(system.f_bfree - pages) * 4096) == 0, "its blocks");
+	close(fd);
+}
+
+/* Three segments; holes from the records' end on. */
+static bool reserves(struct journal *journal)
+{
+	struct place *place = &journal->place;
+	bool right;
+
+	for (uint64_t base = 0; base < 3 * SEGMENT; base += SEGMENT)
+		punch(place, base, 8192);
+	fill_to(place, 0);
+	right = store_reserve(journal->store, journal->tail) != 0 && errno == ENOSPC &&
+	        store_space(journal->store) == 3 * SEGMENT;
+	fill_to(place, 20); /* for the first, and not for another */
+	right &= store_reserve(journal->store, journal->tail) == 0 && has_blocks(place, 0) &&
+	         store_space(journal->store) == SEGMENT;
+	append(journal, 248, 0);
+	return right && reads_whole(journal);
+}
+
+/* On a file system as full_by_mount makes it. */
+static int holes_by_mount(void)
+{
+	char path[FIXTURE_PATH + 64];
+	struct journal journal;
+
+	memset(&journal, 0, sizeof journal);
+	place_make(&journal.place);
+	if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+	    mount("tmpfs", journal.place.root, "tmpfs", 0, "size=400k") != 0) {
+		place_remove(&journal.place);
+		return 2;
+	}
+	journal.store = open_store(&journal.place);
+	must(journal.store != NULL, error);
+	must(store_claim(journal.store, SEGMENT) == 0, "store_claim");
+	journal.tail = store_first(journal.store);
+	append(&journal, 48, 0);
+	must(store_extend(journal.store) == 0 && store_extend(journal.store) == 0, "store_extend");
+	bool right = reserves(&journal);
+	snprintf(path, sizeof path, "%s/ballast", journal.place.root);
+	unlink(path);
+	right &= store_extend(journal.store) == 0;
+	end(&journal);
+	umount(journal.place.root);
+	rmdir(journal.place.root);
+	return right ? 0 : 1;
+}
+
 static int in_child(int (*function)(void))
 {
 	int result = -1;
@@ -499,6 +669,25 @@ static void test_full(void)
 		skip(1, "a full disk needs root, and leave to mount");
 	else
 		cmp_ok(result, "==", 0, "on a full disk too");
+}
+
+static void test_holes(void)
+{
+	struct journal journal;
+
+	begin_three(&journal);
+	punch(&journal.place, SEGMENT, 16384);
+	punch(&journal.place, 2 * SEGMENT, 4096);
+	ok(!has_blocks(&journal.place, SEGMENT) && reads_whole(&journal), "a sparse copy");
+	ok(store_reserve(journal.store, journal.tail) == 0 && reads_whole(&journal) &&
+	       has_blocks(&journal.place, SEGMENT) && has_blocks(&journal.place, 2 * SEGMENT),
+	   "... has its blocks again from its end on");
+	end(&journal);
+	int result = geteuid() == 0 ? in_child(holes_by_mount) : 2;
+	if (result == 2)
+		skip(1, "a full disk needs root, and leave to mount");
+	else
+		cmp_ok(result, "==", 0, "... as far as there is room, and not less than it needs");
 }
 
 /* ---- cut and settle */
@@ -611,8 +800,10 @@ int main(void)
 	test_no_segment();
 	test_refusals();
 	test_strangers();
+	test_pruned();
 	test_names();
 	test_full();
+	test_holes();
 	test_cut();
 	test_settle();
 	test_torn();

@@ -138,9 +138,10 @@ static void wake_waiting(struct journal *journal, uint64_t released)
 /* Says that the journal has failed, to the workers and in the log. */
 static int fail(struct journal *journal, const char *what)
 {
-	int cause = errno;
+	/* What is not as it must be comes without one: no call has failed. */
+	int cause = errno != 0 ? errno : EUCLEAN;
 
-	atomic_store(&journal->marks->failed, (uint32_t)(cause != 0 ? cause : EIO));
+	atomic_store(&journal->marks->failed, (uint32_t)cause);
 	wake_waiting(journal, UINT64_MAX);
 	log_error("%s: %s failed: %s; no more updates are taken, tallyd stops. Check the disk, "
 	          "then start it again: what was answered is safe",

@@ -10,13 +10,16 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "../base/clock.h"
 #include "../base/log.h"
 #include "value.h"
 
 #define UNIX_PREFIX "unix:"
 #define PORT_MAX    65535
+#define RETRY_NS    50000000 /* between two tries to bind what is in use */
 
 union any_address {
 	struct sockaddr any;
@@ -288,8 +291,10 @@ static int open_socket(struct listen_socket *made, char *error, size_t error_siz
 		}
 	}
 	explain(made->address, step, error, error_size);
+	int reason = errno;
 	if (made->fd != -1)
 		close_socket(made);
+	errno = reason;
 	return -1;
 }
 
@@ -323,8 +328,23 @@ static int open_listener(const struct config_listener *listener, const struct li
 	return shared ? 0 : open_socket(made, error, error_size);
 }
 
+/* The same; one that is in use is tried again until UNTIL_US. */
+static int await_listener(const struct config_listener *listener,
+                          const struct listen_set *inherited, uint64_t until_us,
+                          struct listen_socket *made, char *error, size_t error_size)
+{
+	const struct timespec pause = {.tv_nsec = RETRY_NS};
+
+	while (open_listener(listener, inherited, made, error, error_size) != 0) {
+		if (errno != EADDRINUSE || clock_monotonic_us() >= until_us)
+			return -1;
+		nanosleep(&pause, NULL);
+	}
+	return 0;
+}
+
 struct listen_set *listen_open(const struct config *config, const struct listen_set *inherited,
-                               char *error, size_t error_size)
+                               uint64_t until_us, char *error, size_t error_size)
 {
 	struct listen_set *set =
 	    calloc(1, sizeof(*set) + config->listener_count * sizeof(set->sockets[0]));
@@ -334,8 +354,8 @@ struct listen_set *listen_open(const struct config *config, const struct listen_
 		return NULL;
 	}
 	for (size_t i = 0; i < config->listener_count; i++) {
-		if (open_listener(&config->listeners[i], inherited, &set->sockets[i], error,
-		                  error_size) != 0) {
+		if (await_listener(&config->listeners[i], inherited, until_us, &set->sockets[i],
+		                   error, error_size) != 0) {
 			listen_abandon(inherited, set);
 			return NULL;
 		}

@@ -52,13 +52,13 @@ enum listen_kind listen_kind(const char *address);
 /*
  * Sockets for all listeners of CONFIG: those of INHERITED (may be NULL) with the
  * same address are shared, the others are bound.  A unix socket's file is replaced
- * only if nobody listens on it.  Returns the set, or NULL with the reason in
- * ERROR (ERROR_SIZE bytes): then everything newly opened is closed again.
- * INHERITED is unchanged either way.  End with listen_commit, listen_abandon or
- * listen_close.
+ * only if nobody listens on it.  An address that somebody has is tried again until the monotonic
+ * time UNTIL_US (0: not at all): who has it may be dying.  Returns the set, or NULL with the reason
+ * in ERROR (ERROR_SIZE bytes): then everything newly opened is closed again. INHERITED is unchanged
+ * either way.  End with listen_commit, listen_abandon or listen_close.
  */
 struct listen_set *listen_open(const struct config *config, const struct listen_set *inherited,
-                               char *error, size_t error_size);
+                               uint64_t until_us, char *error, size_t error_size);
 
 /*
  * NEW_ stands: closes the sockets that only OLD (may be NULL) has, applies backlog

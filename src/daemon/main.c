@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../base/clock.h"
 #include "../base/log.h"
 #include "config.h"
 #include "confine.h"
@@ -83,12 +84,20 @@ static int acquire(struct startup *startup, const struct config *config, char *e
 
 	if (status != 0)
 		return status;
+	/* Whoever reads it there may send one at once. */
+	master_hold_signals();
 	if (config->pid_file[0] != '\0') {
 		startup->pidfile = pidfile_create(config->pid_file, error, size);
 		if (startup->pidfile == NULL)
 			return EXIT_FAILURE;
 	}
-	startup->listeners = listen_open(config, NULL, error, size);
+	/*
+	 * A worker of a predecessor that was killed may let go of the data directory a moment
+	 * before its sockets.  Who else has an address will not give it up: that costs the wait,
+	 * once.
+	 */
+	startup->listeners =
+	    listen_open(config, NULL, clock_after_us(INSTANCE_DYING_WAIT), error, size);
 	if (startup->listeners == NULL)
 		return EXIT_FAILURE;
 	return listen_own(startup->listeners, &startup->privileges, error, size) == 0

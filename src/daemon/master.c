@@ -65,6 +65,7 @@ static volatile sig_atomic_t quit_signal;
 static volatile sig_atomic_t reload_signal;
 static volatile sig_atomic_t reopen_signal;
 static volatile sig_atomic_t snapshot_signal;
+static sigset_t waiting; /* what is blocked while the loop waits */
 
 static void on_signal(int number)
 {
@@ -91,7 +92,7 @@ static void on_signal(int number)
 }
 
 /* All of them stay blocked but while the loop waits. */
-static void catch_signals(sigset_t *waiting)
+void master_hold_signals(void)
 {
 	static const int caught[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD};
 	struct sigaction action = {.sa_handler = on_signal};
@@ -103,9 +104,9 @@ static void catch_signals(sigset_t *waiting)
 		sigaction(caught[i], &action, NULL);
 		sigaddset(&blocked, caught[i]);
 	}
-	sigprocmask(SIG_BLOCK, &blocked, waiting);
+	sigprocmask(SIG_BLOCK, &blocked, &waiting);
 	for (size_t i = 0; i < sizeof caught / sizeof *caught; i++)
-		sigdelset(waiting, caught[i]);
+		sigdelset(&waiting, caught[i]);
 }
 
 static void finish(struct master *master, int status)
@@ -483,7 +484,7 @@ static int patience(const struct master *master)
 	return due <= now ? 0 : (int)((due - now) / 1000 + 1);
 }
 
-static void wait_for_news(struct master *master, const sigset_t *waiting)
+static void wait_for_news(struct master *master)
 {
 	struct pollfd polled[REGION_PROCESSES_MAX];
 	struct child *owner[REGION_PROCESSES_MAX];
@@ -499,14 +500,14 @@ static void wait_for_news(struct master *master, const sigset_t *waiting)
 		owner[count] = child;
 		polled[count++] = (struct pollfd){.fd = child->ready_fd, .events = POLLIN};
 	}
-	if (ppoll(polled, count, &timeout, waiting) <= 0)
+	if (ppoll(polled, count, &timeout, &waiting) <= 0)
 		return;
 	for (nfds_t i = 0; i < count; i++)
 		if (polled[i].revents != 0)
 			note_ready(master, owner[i]);
 }
 
-static void loop(struct master *master, const sigset_t *waiting)
+static void loop(struct master *master)
 {
 	while (master->phase != PHASE_DONE) {
 		act_on_signals(master);
@@ -526,7 +527,7 @@ static void loop(struct master *master, const sigset_t *waiting)
 		watch_ids(&master->watch, master->engine.region);
 		life_look(&master->life);
 		tell_phase(master);
-		wait_for_news(master, waiting);
+		wait_for_news(master);
 	}
 }
 
@@ -561,7 +562,6 @@ int master_run(struct config *config, const char *config_file, struct listen_set
                const struct instance *instance, const struct privileges *privileges)
 {
 	static struct master master; /* large, and one */
-	sigset_t waiting;
 
 	master.service = (struct service){
 	    .config = config, .listeners = listeners, .workers = config_workers(config)};
@@ -572,10 +572,9 @@ int master_run(struct config *config, const char *config_file, struct listen_set
 	master.family.instance = instance;
 	master.family.privileges = privileges;
 	master.family.started_us = clock_real_us();
-	catch_signals(&waiting);
 	master.status = start(&master);
 	if (master.status == 0)
-		loop(&master, &waiting);
+		loop(&master);
 	kill_all(&master);
 	if (master.status == MASTER_EXIT_FAILED)
 		daemonize_failed(MASTER_EXIT_FAILED, "tallyd failed: see the log");

@@ -14,9 +14,16 @@
 #define MASTER_EXIT_CORRUPT 3
 
 /*
- * Runs the daemon until it is stopped.  Takes over CONFIG and LISTENERS (bound) and frees them;
- * CONFIG_FILE is read again at each reload; INSTANCE is open.  Reports readiness through
- * daemonize_ready, or a failure to start through daemonize_failed.  Returns the exit status.
+ * From now on signals wait until master_run acts on them.  To be called before anybody can know
+ * whom to send them to.
+ */
+void master_hold_signals(void);
+
+/*
+ * Runs the daemon, whose signals are held, until it is stopped.  Takes over CONFIG and LISTENERS
+ * (bound) and frees them; CONFIG_FILE is read again at each reload; INSTANCE is open.  Reports
+ * readiness through daemonize_ready, or a failure to start through daemonize_failed.  Returns the
+ * exit status.
  */
 int master_run(struct config *config, const char *config_file, struct listen_set *listeners,
                const struct instance *instance, const struct privileges *privileges);

@@ -70,7 +70,7 @@ static struct listen_set *open_listeners(const struct reload *reload, const stru
                                          char *error, size_t size)
 {
 	struct listen_set *present = reload->service->listeners;
-	struct listen_set *listeners = listen_open(config, present, error, size);
+	struct listen_set *listeners = listen_open(config, present, 0, error, size);
 
 	if (listeners != NULL &&
 	    listen_own(listeners, reload->family->privileges, error, size) != 0) {

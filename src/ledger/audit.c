@@ -4,11 +4,14 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "audit_book.h"
 #include "seal.h"
 
-#define PLACE_SIZE 320
+#define PLACE_SIZE  320
+#define AUDIT_TRIES 20       /* where files went away while they were read */
+#define PAUSE_NS    50000000 /* before another one */
 
 struct auditor {
 	const struct audit_limits *limits;
@@ -206,8 +209,10 @@ static enum store_status check(struct auditor *auditor)
 	audit->accounts = book->accounts.count;
 	audit->holds = book->holds.count;
 	audit->ids = book->ids;
+	int cause = errno;
 	seal_close(auditor->seal);
 	audit_book_close(book);
+	errno = cause;
 	return status;
 }
 
@@ -220,18 +225,38 @@ enum store_status audit_store(struct store *store, const struct audit_limits *li
 	return check(&auditor);
 }
 
-enum store_status audit_journal(const char *path, const struct audit_limits *limits,
-                                struct audit *audit, char *error)
+/* *MOVED: what went wrong may be that segments came or went meanwhile. */
+static enum store_status try_journal(const char *path, const struct audit_limits *limits,
+                                     struct audit *audit, char *error, bool *moved)
 {
 	enum store_status status;
 	struct store *store = store_inspect(path, &status, error);
 
 	*audit = (struct audit){0};
+	*moved = store == NULL && (status == STORE_CORRUPT || errno == ENOENT);
 	if (store == NULL)
 		return status;
 	status = audit_store(store, limits, audit, error);
 	int cause = errno;
+	*moved = status == STORE_IO && cause == ENOENT;
 	store_close(store);
 	errno = cause;
 	return status;
+}
+
+enum store_status audit_journal(const char *path, const struct audit_limits *limits,
+                                struct audit *audit, char *error)
+{
+	const struct timespec pause = {.tv_nsec = PAUSE_NS};
+	enum store_status status;
+	bool moved;
+
+	/* Segments are removed and made while their directory is being read. */
+	for (int i = 0; (status = try_journal(path, limits, audit, error, &moved)) != STORE_OK;
+	     i++) {
+		if (!limits->running || !moved || i + 1 == AUDIT_TRIES)
+			return status;
+		nanosleep(&pause, NULL);
+	}
+	return STORE_OK;
 }

@@ -35,7 +35,8 @@ struct audit {
 /*
  * Checks the journal in the directory PATH.  STORE_OK: *AUDIT counts what was found right.
  * STORE_CORRUPT: ERROR (STORE_ERROR_SIZE bytes) names the first difference, its file and offset.
- * STORE_IO: what could not be read, or that memory ran out; errno.
+ * STORE_IO: what could not be read, or that memory ran out; errno.  Beside a daemon that removes
+ * segments meanwhile all is begun anew, a bounded number of times.
  */
 enum store_status audit_journal(const char *path, const struct audit_limits *limits,
                                 struct audit *audit, char *error);

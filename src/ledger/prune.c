@@ -1,10 +1,13 @@
 #include "prune.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <unistd.h>
 
+#include "../../shm/region.h"
 #include "disk.h"
+#include "record.h"
 #include "snapshot.h"
 #include "store_private.h"
 
@@ -35,19 +38,54 @@ static int find_needed(const char *path, uint64_t key, uint64_t *needed)
 /* When the first record of SEGMENT was written; UINT64_MAX: it has none yet. */
 static int first_time(const struct store *store, const struct segment *segment, uint64_t *time_us)
 {
-	struct store_reader *reader = store_replay(store, segment->base + SEGMENT_HEAD);
-	const struct record_head *record;
+	_Alignas(8) unsigned char record[JOURNAL_RECORD_MAX];
+	struct segment opened;
+	const char *why;
+	int fd = segment_open(store->directory, segment->base, O_RDONLY, &opened, &why);
 
 	*time_us = UINT64_MAX;
-	if (reader == NULL)
+	if (fd < 0) {
+		errno = errno != 0 ? errno : EUCLEAN;
 		return -1;
-	enum store_status status = store_next(reader, &record);
-	if (status == STORE_OK && record->time_us != 0)
-		*time_us = record->time_us;
+	}
+	ssize_t got = disk_read(fd, record, sizeof record, SEGMENT_HEAD);
 	int error = errno;
-	store_reader_close(reader);
+	close(fd);
 	errno = error;
-	return status == STORE_IO ? -1 : 0;
+	if (got < 0)
+		return -1;
+	const struct record_head *head = (const void *)record;
+	if (record_check(record, (size_t)got, segment->base + SEGMENT_HEAD, store->key) != 0 &&
+	    head->time_us != 0)
+		*time_us = head->time_us;
+	return 0;
+}
+
+/* What is known of a segment's age. */
+struct age {
+	size_t index;     /* of the segment whose time it is, ... */
+	uint64_t time_us; /* and which is as good for all before it.  UINT64_MAX: unknown */
+};
+
+/*
+ * Segment INDEX was begun at AGE's time or earlier.  A time that has not come yet is that of a
+ * clock that was wrong: it says nothing, but what follows was written later, under a right one.
+ * Only times that cannot be are passed over: one that may be might be right, and what is wanted
+ * would be gone.
+ */
+static int find_age(const struct store *store, size_t index, uint64_t now_us, struct age *age)
+{
+	if (age->index >= index)
+		return 0;
+	for (age->index = index; age->index < store->count; age->index++) {
+		const struct segment *segment = &store->segment[age->index];
+		if (first_time(store, segment, &age->time_us) != 0)
+			return -1;
+		if (age->time_us <= now_us)
+			return 0;
+	}
+	age->time_us = UINT64_MAX;
+	return 0;
 }
 
 static uint64_t before(uint64_t now, uint64_t span)
@@ -57,10 +95,10 @@ static uint64_t before(uint64_t now, uint64_t span)
 
 /* Segment INDEX has a successor, whose first record is younger than all of its own. */
 static int is_wanted(const struct store *store, size_t index, const struct retention *retention,
-                     const struct prune_limits *limits, bool *wanted, enum prune_kept *kept)
+                     const struct prune_limits *limits, struct age *age, bool *wanted,
+                     enum prune_kept *kept)
 {
 	const struct segment *next = &store->segment[index + 1];
-	uint64_t time_us;
 
 	*kept = PRUNE_KEPT_RETENTION;
 	*wanted = true;
@@ -68,12 +106,12 @@ static int is_wanted(const struct store *store, size_t index, const struct reten
 		return 0;
 	if (retention->from != 0 && next->base > retention->from)
 		return 0;
-	if (first_time(store, next, &time_us) != 0)
+	if (find_age(store, index + 1, limits->now_us, age) != 0)
 		return -1;
-	if (retention->us != 0 && time_us > before(limits->now_us, retention->us))
+	if (retention->us != 0 && age->time_us > before(limits->now_us, retention->us))
 		return 0;
 	*kept = PRUNE_KEPT_IDS;
-	*wanted = time_us > before(limits->now_us, limits->window_us);
+	*wanted = age->time_us > before(limits->now_us, limits->window_us);
 	return 0;
 }
 
@@ -95,6 +133,8 @@ static int remove_segment(const struct store *store, const struct segment *segme
 static int prune(const struct store *store, uint64_t needed, const struct retention *retention,
                  const struct prune_limits *limits, struct pruning *done)
 {
+	struct age age = {0};
+
 	for (size_t i = 0; i + 1 < store->count; i++) {
 		const struct segment *segment = &store->segment[i];
 		uint64_t end = segment->base + segment->size;
@@ -102,7 +142,7 @@ static int prune(const struct store *store, uint64_t needed, const struct retent
 		done->kept = PRUNE_KEPT_RECOVERY;
 		if (end > needed || end > limits->tail)
 			return 0;
-		if (is_wanted(store, i, retention, limits, &wanted, &done->kept) != 0)
+		if (is_wanted(store, i, retention, limits, &age, &wanted, &done->kept) != 0)
 			return -1;
 		if (wanted)
 			return 0;

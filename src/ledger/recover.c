@@ -34,6 +34,19 @@ static enum store_status failed_io(struct context *context, const char *what)
 	return STORE_IO;
 }
 
+static enum store_status failed_room(const struct context *context)
+{
+	int cause = errno;
+
+	snprintf(context->error, STORE_ERROR_SIZE,
+	         "the blocks that a sparse copy has left out at the journal's end cannot be "
+	         "reserved: %s%s",
+	         strerror(cause),
+	         cause == ENOSPC ? "; make room on the disk of the data directory" : "");
+	errno = cause;
+	return STORE_IO;
+}
+
 static enum store_status corrupt(struct context *context, uint64_t lsn, const char *why)
 {
 	char place[PLACE_SIZE];
@@ -278,6 +291,8 @@ enum store_status recover(struct store *store, const char *snapshots, struct reg
 		return failed_io(&context, "making the journal's end durable");
 	if (store_cut(store, recovery->start, &recovery->cut) != 0)
 		return failed_io(&context, "cutting the torn tail");
+	if (store_reserve(store, recovery->start) != 0)
+		return failed_room(&context);
 	region_begin(region, recovery->start, store_segment_end(store, recovery->start),
 	             store_space(store));
 	return STORE_OK;

@@ -60,7 +60,7 @@ static enum store_status inspect(struct store *store, uint64_t base, char *error
 	const char *why;
 	int fd = segment_open(store->directory, base, O_RDONLY, &segment, &why);
 
-	/* The oldest are removed while others read the directory; a gap is found later. */
+	/* The oldest are removed while others read the directory: see forget_removed. */
 	if (fd < 0 && errno == ENOENT)
 		return STORE_OK;
 	if (fd < 0)
@@ -101,13 +101,47 @@ static enum store_status list(struct store *store, char *error)
 	return status;
 }
 
+static bool precedes(const struct segment *last, const struct segment *next)
+{
+	return next->base == last->base + last->size;
+}
+
+/* Opened, not looked for: who is confined may open what it reads, and no more. */
+static bool is_removed(const struct store *store, const struct segment *segment)
+{
+	char name[SEGMENT_NAME_SIZE];
+
+	segment_name(name, segment->base);
+	int fd = disk_open(store->directory, name, O_RDONLY | O_NOFOLLOW);
+	if (fd >= 0)
+		close(fd);
+	return fd < 0 && errno == ENOENT;
+}
+
+/*
+ * While the directory is read the oldest may be removed, always the first of all: one that was seen
+ * in time, and one behind it that was not any more.  Where what stands before a gap is gone by now,
+ * so was all before it, and the journal begins behind the gap.  Else the gap is damage.
+ */
+static void forget_removed(struct store *store)
+{
+	size_t first = store->count;
+
+	while (first > 1 && precedes(&store->segment[first - 2], &store->segment[first - 1]))
+		first--;
+	if (first <= 1 || !is_removed(store, &store->segment[first - 2]))
+		return;
+	store->count -= --first;
+	memmove(store->segment, store->segment + first, store->count * sizeof *store->segment);
+}
+
 static enum store_status check_sequence(const struct store *store, char *error)
 {
 	errno = 0;
 	for (size_t i = 1; i < store->count; i++) {
 		const struct segment *last = &store->segment[i - 1];
 		const struct segment *next = &store->segment[i];
-		if (next->base != last->base + last->size)
+		if (!precedes(last, next))
 			return complain(store, error, next->base,
 			                "the segment before this one is missing");
 		if (next->key != last->key)
@@ -138,6 +172,7 @@ static enum store_status load(struct store *store, char *error)
 		return status;
 	if (store->count > 1)
 		qsort(store->segment, store->count, sizeof *store->segment, compare);
+	forget_removed(store);
 	status = check_sequence(store, error);
 	if (status != STORE_OK)
 		return status;

@@ -148,6 +148,13 @@ int store_settle(const struct store *store, uint64_t from, uint64_t to);
  */
 int store_cut(struct store *store, uint64_t at, uint64_t *cut);
 
+/*
+ * Sees to it that all from AT on, where nothing is but zeros, has its blocks: where the journal was
+ * copied sparsely they are holes, and only a write would find the disk full.  Segments ahead for
+ * which there is no room are removed.  0, or -1 with errno: ENOSPC, not even the one that AT is in.
+ */
+int store_reserve(struct store *store, uint64_t at);
+
 /* The file and the offset in it that hold LSN, for messages. */
 void store_locate(const struct store *store, uint64_t lsn, char *text, size_t size);
 

@@ -345,22 +345,28 @@ int store_settle(const struct store *store, uint64_t from, uint64_t to)
 	return 0;
 }
 
-/* From the last one back, so that what remains is without a gap at every moment. */
-static int drop_unfit(struct store *store, uint64_t at)
+/* Removes all but the first LEFT, from the last one back: there is no gap at any moment. */
+static int drop_behind(struct store *store, size_t left)
 {
 	char name[SEGMENT_NAME_SIZE];
-	size_t fit = 0;
 
-	while (fit < store->count &&
-	       (store->segment[fit].base < at || store->segment[fit].size == store->segment_size))
-		fit++;
-	while (store->count > fit) {
+	while (store->count > left) {
 		segment_name(name, store->segment[store->count - 1].base);
 		if (unlinkat(store->directory, name, 0) != 0 || disk_fsync(store->directory) != 0)
 			return -1;
 		store->count--;
 	}
 	return 0;
+}
+
+static int drop_unfit(struct store *store, uint64_t at)
+{
+	size_t fit = 0;
+
+	while (fit < store->count &&
+	       (store->segment[fit].base < at || store->segment[fit].size == store->segment_size))
+		fit++;
+	return drop_behind(store, fit);
 }
 
 int store_cut(struct store *store, uint64_t at, uint64_t *cut)
@@ -373,4 +379,34 @@ int store_cut(struct store *store, uint64_t at, uint64_t *cut)
 			return -1;
 	}
 	return store->segment_size == 0 ? 0 : drop_unfit(store, at);
+}
+
+static int reserve_segment(const struct store *store, const struct segment *segment)
+{
+	struct segment checked;
+	const char *why;
+	int fd = segment_open(store->directory, segment->base, O_RDWR, &checked, &why);
+
+	if (fd < 0) {
+		errno = errno != 0 ? errno : EUCLEAN;
+		return -1;
+	}
+	/* Where nothing can be reserved, segments are what they were. */
+	int result = disk_allocate(fd, segment->size) < 0 ? -1 : 0;
+	int error = errno;
+	close(fd);
+	errno = error;
+	return result;
+}
+
+int store_reserve(struct store *store, uint64_t at)
+{
+	for (size_t i = 0; i < store->count; i++) {
+		const struct segment *segment = &store->segment[i];
+		if (at >= segment->base + segment->size || reserve_segment(store, segment) == 0)
+			continue;
+		/* What is ahead can be made again, once there is room. */
+		return errno == ENOSPC && segment->base >= at ? drop_behind(store, i) : -1;
+	}
+	return 0;
 }
