@@ -10,7 +10,8 @@ use FindBin;
 use lib "$FindBin::RealBin/lib";
 use Browser;
 use Check;
-use Digest::SHA qw(sha256_base64);
+use Digest::SHA qw(sha256_base64 sha256_hex);
+use File::Temp ();
 use Tallyd qw(patience wait_until);
 use Test::More;
 
@@ -94,6 +95,9 @@ sub seen {
 	return (comes { ($browser->text($selector) // '') =~ $pattern } 10, $name) || diag($browser->text($selector));
 }
 
+# Is something of the element there to be seen?
+sub shown { my ($selector) = @_; return $browser->run('return +document.querySelector(arguments[0]).checkVisibility()', $selector) }
+
 sub look_up { my ($name) = @_; $browser->type('#name', $name); return $browser->click('#lookup button') }
 
 gives(event('alice', SAFE + 0, id => 'large', note => '<img src=x onerror=document.title="caught"> & "more"'), 200, {}, 'an event from before');
@@ -108,6 +112,7 @@ sub test_load {
 	seen('#workers tbody', qr/^(?:\S+\s+\d+\s+\d+\s+\d+\s+\d+\s+[\d.]+\s*){2}$/, 'both workers are shown, with their rates');
 	seen('#accounts', qr/^1$/, 'and how many accounts there are');
 	seen('#rate', qr/^[\d.]+$/, 'a rate');
+	is(shown('#unlock'), 0, 'nobody is asked for a token where none is needed');
 	is_deeply([$browser->errors], [], 'the console has nothing to say');
 	return;
 }
@@ -216,6 +221,37 @@ sub test_looks {
 	return;
 }
 
+# A daemon that asks for tokens: the form is there as long as something is not given, and then no more.
+sub test_tokens {
+	my $dir = File::Temp::tempdir('tallyd-console-XXXXXX', TMPDIR => 1, CLEANUP => 1);
+	my %secret = map { $_ => "secret-of-$_-" . '0' x 30 } qw(whole part);
+	open my $out, '>', "$dir/tokens" or die "$dir/tokens: $!";
+	chmod 0600, "$dir/tokens" or die "$dir/tokens: $!";
+	print {$out} 'whole ', sha256_hex($secret{whole}), " read\n", 'part ', sha256_hex($secret{part}), " read prefix=part/\n";
+	close $out or die "$dir/tokens: $!";
+	my $guarded = Tallyd->start(config => { workers => 1, auth_file => "$dir/tokens" });
+	$browser->go($guarded->url . '/');
+	comes { shown('#unlock') } 10, 'who has no token is asked for one';
+	seen('#locked', qr/^tallyd asks for one\.$/, 'and told why');
+	$browser->type('#token', $secret{part});
+	$browser->click('#unlock button');
+	seen('#locked', qr/^It does not permit all of this: /, 'one with a prefix does not suffice');
+	seen('#following', qr/^following$/, 'though the feed is permitted');
+	$browser->run('const form = document.getElementById("unlock"); window.hid = 0; new MutationObserver(() => { if (form.hidden) window.hid++; }).observe(form, { attributes: true })');
+	look_up('part/of-it');
+	seen('#account', qr{^part/of-it: }, 'and so are some accounts');
+	is($browser->run('return window.hid'), 0, 'which does not take the form away from who types');
+	$browser->type('#token', $secret{whole});
+	$browser->click('#unlock button');
+	seen('#accounts', qr/^0$/, 'one without does');
+	comes { !shown('#unlock') } 5, 'and is not asked for again';
+	$browser->go($tallyd->url . '/');
+	seen('#following', qr/^following$/, 'the other one still asks for none');
+	is($guarded->stop, 0, 'that daemon stops');
+	$browser->errors;    # what was not permitted
+	return;
+}
+
 sub test_end {
 	my $status = $tallyd->stop;
 	is($status, 0, 'it stops, with a feed that is followed');
@@ -229,6 +265,7 @@ sub test_end {
 }
 
 test_load;
+test_tokens;
 test_feed;
 test_filter;
 test_account;

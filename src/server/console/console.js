@@ -36,19 +36,23 @@
 
 	// ---- asking: with a token where one is needed, which is kept until this tab is closed
 
+	const denied = new Set();    // what was asked for and not given: one answer does not hide the form for another
 	const ask = async (path, options = {}) => {
 		const token = sessionStorage.getItem(TOKEN), headers = { ...options.headers };
 		if (token) headers.Authorization = "Bearer " + token;
 		const answer = await fetch(path, { cache: "no-store", ...options, headers });
-		if (answer.status === 401 || answer.status === 403)
+		const no = answer.status === 401 || answer.status === 403;
+		if (no)
 			say("locked", !token ? "tallyd asks for one." : answer.status === 401 ? "It is not valid." : "It does not permit all of this: read, and no prefix.");
-		if (path !== "/healthz") at("unlock").hidden = answer.status !== 401 && answer.status !== 403;
+		denied[no ? "add" : "delete"](path.split(/[/?]/)[1]);
+		at("unlock").hidden = denied.size === 0;
 		return answer;
 	};
 	at("unlock").addEventListener("submit", event => {
 		event.preventDefault();
 		sessionStorage.setItem(TOKEN, at("token").value.trim());
 		at("token").value = "";
+		denied.clear();
 		at("unlock").hidden = true;
 	});
 
