@@ -20,6 +20,7 @@ use constant {
 	PAGE_MAX    => 32_768,
 	PHONE       => 360,     # CSS pixels of a narrow one
 	ROWS        => 100,     # of the feed, that the page keeps
+	SILENCE     => 20,      # seconds after which the page asks for its feed again
 	SAFE        => '9007199254740993',    # the first whole number that a double cannot hold
 };
 
@@ -208,6 +209,68 @@ sub test_death {
 	return;
 }
 
+# Workers that are stopped still take connections, and answer nothing.
+sub test_wedge {
+	my @stopped = map { $_->{pid} } $tallyd->children('worker');
+	kill STOP => @stopped;
+	seen('#health', qr/^no answer$/, 'nobody answers, and the page says so');
+	is($browser->run('return document.getElementById("health").className'), 'pill bad', 'in the colour for it');
+	seen('#following', qr/^lost; trying again$/, 'that the feed is lost, too');
+	is($browser->run('return getComputedStyle(document.querySelector(".tiles")).opacity'), '0.5', 'and which figures are old');
+	kill CONT => @stopped;
+	use_daemon($tallyd);
+	seen('#health', qr/^taking updates$/, 'it is over');
+	seen('#following', qr/^following$/, 'for the feed as well');
+	is($browser->run('return getComputedStyle(document.querySelector(".tiles")).opacity'), '1', 'and the figures are new');
+	return;
+}
+
+# A feed whose connection is dead without a word, while all else is answered.
+sub test_silence {
+	$browser->run(<<'JS');
+const real = window.fetch;
+window.fetch = (path, options) => {
+	if (!path.startsWith("/feed")) return real(path, options);
+	window.fetch = real;
+	window.silent = true;
+	return Promise.resolve(new Response(new ReadableStream({
+		start: stream => options.signal.addEventListener("abort", () => stream.error(options.signal.reason)),
+	})));
+};
+JS
+	# The feed that is followed ends with the worker that serves it.
+	kill KILL => $_->{pid} for $tallyd->children('worker');
+	comes { $tallyd->serves && $browser->run('return window.silent === true') } 10, 'the feed is one that says nothing';
+	use_daemon($tallyd);
+	seen('#following', qr/^following$/, 'which looks as if nothing were going on');
+	call('POST', '/events', { account => 'bob', amount => 1, id => 'unheard' });
+	comes { ($browser->text('#feed') // '') =~ /unheard/ } SILENCE + 10, 'until it has been silent for too long: then it is asked for again, where it was';
+	seen('#following', qr/^following$/, 'and followed');
+	$browser->errors;    # that connections were lost
+	return;
+}
+
+# What the page was at is no longer kept when its feed comes back.
+sub test_gap {
+	$browser->run(<<'JS');
+const real = window.fetch;
+window.fetch = (path, options) => {
+	if (!/^\/feed\?.*after=/.test(path)) return real(path, options);
+	window.fetch = real;
+	return Promise.resolve(new Response('{"reason":"pruned","first":"4096"}', { status: 410 }));
+};
+JS
+	kill KILL => $_->{pid} for $tallyd->children('worker');
+	seen('#feed', qr/^\s*Time.*\n\s*what came meanwhile is no longer kept\s/, 'a gap is shown where it is');
+	comes { $tallyd->serves } 10, 'the workers are back';
+	use_daemon($tallyd);
+	seen('#following', qr/^following$/, 'and the feed goes on from now');
+	call('POST', '/events', { account => 'bob', amount => 1, id => 'behind' });
+	seen('#feed', qr/behind\s+what came meanwhile is no longer kept/, 'above the gap');
+	$browser->errors;    # that connections were lost
+	return;
+}
+
 sub test_looks {
 	my $light = $browser->run('return getComputedStyle(document.body).backgroundColor');
 	$browser->set('Emulation.setEmulatedMedia', features => [{ name => 'prefers-color-scheme', value => 'dark' }]);
@@ -271,6 +334,9 @@ test_filter;
 test_account;
 test_chart;
 test_death;
+test_wedge;
+test_silence;
+test_gap;
 test_looks;
 test_end;
 $browser->screenshot($ENV{TALLYD_SCREENSHOT}) if $ENV{TALLYD_SCREENSHOT};
