@@ -20,6 +20,9 @@ use constant {
 	PAGE_MAX    => 32_768,
 	PHONE       => 360,     # CSS pixels of a narrow one
 	ROWS        => 100,     # of the feed, that the page keeps
+	TABS        => 8,       # more than a browser has connections
+	EVERY       => 1,       # seconds between two looks of a page
+	FAR         => 4 << 20, # bytes of journal that a page does not catch up with
 	SILENCE     => 20,      # seconds after which the page asks for its feed again
 	SAFE        => '9007199254740993',    # the first whole number that a double cannot hold
 };
@@ -271,6 +274,51 @@ JS
 	return;
 }
 
+# Connections of STATE that the daemon has.
+sub connections {
+	my ($state) = @_;
+	my $sum = 0;
+	$sum += $_ for call('GET', '/metrics')->{body} =~ /^tallyd_connections\{[^}]*state="$state"\} (\d+)$/mg;
+	return $sum;
+}
+
+sub requests { return call('GET', '/metrics')->{body} =~ m{^tallyd_requests_total\{method="GET",endpoint="/healthz",status="200"\} (\d+)$}m ? $1 : 0 }
+
+# A browser has six connections for all its tabs: who is not seen keeps none.
+sub test_hidden {
+	my $first = $browser->tab;
+	my @others;
+	comes { connections('streaming') == 1 } 5, 'a page that is seen holds a feed';
+	push @others, $browser->open_tab;
+	comes { connections('streaming') == 0 } 5, 'one that is hidden does not';
+	my $before = requests();
+	sleep 4 * EVERY;
+	cmp_ok(requests() - $before, '<=', 1, 'and asks for nothing, but what was under way');
+	call('POST', '/events', { account => 'bob', amount => 1, id => 'unseen' });
+	for my $page (2 .. TABS) {
+		push @others, $browser->open_tab if $page > 2;
+		$browser->go($tallyd->url . '/');
+		seen('#health', qr/^taking updates$/, "page $page of a browser is served");
+	}
+	seen('#following', qr/^following$/, 'and its feed');
+	$browser->close_tab($others[-2]), pop @others while @others > 1;
+	$browser->close_tab($first);
+	seen('#feed', qr/unseen/, 'the first one goes on where it was');
+	seen('#following', qr/^following$/, 'as it says');
+	comes { connections('streaming') == 1 } 5, 'with one feed';
+	$before = $browser->open_tab;
+	# More than the page would read to catch up: a record of it is longer than its line.
+	for my $round (1 .. 10) {
+		$tallyd->request('POST', '/events', ['Content-Type' => 'application/x-ndjson'],
+			join '', map { sprintf qq({"account":"many","amount":1,"note":"%s"}\n), 'x' x 200 } 1 .. FAR / 10 / 200);
+	}
+	$browser->close_tab($first);
+	seen('#feed tbody', qr/^much came meanwhile that is not shown\s/, 'unless that was long ago');
+	call('POST', '/events', { account => 'bob', amount => 1, id => 'nearby' });
+	seen('#feed tbody', qr/nearby\s+much came meanwhile that is not shown\s/, 'then it goes on from now');
+	return;
+}
+
 sub test_looks {
 	my $light = $browser->run('return getComputedStyle(document.body).backgroundColor');
 	$browser->set('Emulation.setEmulatedMedia', features => [{ name => 'prefers-color-scheme', value => 'dark' }]);
@@ -337,6 +385,7 @@ test_death;
 test_wedge;
 test_silence;
 test_gap;
+test_hidden;
 test_looks;
 test_end;
 $browser->screenshot($ENV{TALLYD_SCREENSHOT}) if $ENV{TALLYD_SCREENSHOT};

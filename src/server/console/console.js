@@ -8,6 +8,7 @@
 	const RETRY = 1000;     // milliseconds before a lost feed is asked for again
 	const PATIENCE = 5000;  // milliseconds until an answer is there: who is stopped still takes connections
 	const SILENCE = 20000;  // milliseconds without even a heartbeat (feed_heartbeat, 15 s) of a feed that lives
+	const FAR = 4 << 20;    // bytes of journal that a page which was away still catches up with
 
 	const at = id => document.getElementById(id);
 	const say = (id, text) => { at(id).textContent = text; };
@@ -178,18 +179,19 @@
 		rates(accepted / seconds); latencies(p50, p99);
 	};
 
-	let before, then, feed = {};
+	let before, then, durable = 0, feed = {};
 	const look = async () => {
 		const limit = { signal: AbortSignal.timeout(PATIENCE) };
 		try {
 			const answer = await ask("/metrics", limit);
 			if (!answer.ok) throw new Error(answer.status);
 			const now = read(await answer.text()), time = performance.now();
-			// Nobody answered: the charts have a hole as long as that.
+			// The page was hidden, or nobody answered: the charts have a hole as long as that.
 			if (time - then > PATIENCE) {
 				before = undefined;
 				for (let missed = Math.min(SAMPLES, (time - then) / EVERY); missed > 1; missed--) { rates(NaN); latencies(NaN, NaN); }
 			}
+			durable = now.sum("tallyd_journal_durable_lsn");
 			gauges(now);
 			workers(now, before, (time - then) / 1000);
 			if (before) changes(now, before, (time - then) / 1000);
@@ -205,7 +207,6 @@
 			say("health", "no answer"); at("health").className = "pill bad";
 			feed.cut?.abort(); // which comes from where nobody answers
 		}
-		setTimeout(look, EVERY);
 	};
 
 	const about = async () => {
@@ -215,7 +216,6 @@
 			say("version", told.version);
 			say("about", `up ${age(told.uptime)}, ${told.workers} workers on ${location.host}`);
 		} catch { /* The next time will tell. */ }
-		setTimeout(about, 10 * EVERY);
 	};
 
 	// ---- an account
@@ -296,6 +296,7 @@
 			const heard = () => { clearTimeout(timer); timer = setTimeout(() => { silent = true; cut.abort(); }, SILENCE); };
 			try {
 				heard();
+				if (durable - Number(mine.last) > FAR) skip(mine, "much came meanwhile that is not shown");
 				const query = new URLSearchParams({ format: "sse" });
 				if (at("prefix").value) query.set("account", at("prefix").value);
 				if (mine.last !== undefined) query.set("after", mine.last);
@@ -328,5 +329,26 @@
 		say("hold", held ? "Go on" : "Pause");
 	});
 
-	about(); look(); follow();
+	// ---- only while somebody sees it: a browser has six connections for all tabs, and a feed keeps one
+
+	// A function that begins to do TASK again and again, REST milliseconds after its end.
+	const again = (task, rest) => {
+		let busy = false, timer;
+		const go = async () => {
+			if (busy || document.hidden) return;
+			clearTimeout(timer); busy = true;
+			await task();
+			busy = false; timer = setTimeout(go, rest);
+		};
+		return go;
+	};
+	const asking = again(about, 10 * EVERY), looking = again(look, EVERY);
+	const seen = async () => {
+		if (document.hidden) { halt(); say("following", ""); return; }
+		asking();
+		await looking();    // how far the journal is by now
+		if (!document.hidden && feed.over !== false) follow(feed.last);
+	};
+	document.addEventListener("visibilitychange", seen);
+	seen();
 })();
