@@ -20,6 +20,7 @@ use constant {
 	PAGE_MAX    => 32_768,
 	PHONE       => 360,     # CSS pixels of a narrow one
 	ROWS        => 100,     # of the feed, that the page keeps
+	TOLD        => 400,     # characters of what was there instead
 	TABS        => 8,       # more than a browser has connections
 	EVERY       => 1,       # seconds between two looks of a page
 	FAR         => 4 << 20, # bytes of journal that a page does not catch up with
@@ -96,7 +97,7 @@ sub comes (&$$) {
 sub seen {
 	my ($selector, $pattern, $name) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return (comes { ($browser->text($selector) // '') =~ $pattern } 10, $name) || diag($browser->text($selector));
+	return (comes { ($browser->text($selector) // '') =~ $pattern } 10, $name) || diag(substr $browser->text($selector) // '', 0, TOLD);
 }
 
 # Is something of the element there to be seen?
@@ -114,6 +115,10 @@ sub test_load {
 	seen('#about', qr/^up \d+ s, 2 workers on /, 'and where it is');
 	seen('#following', qr/^following$/, 'it follows the feed');
 	seen('#workers tbody', qr/^(?:\S+\s+\d+\s+\d+\s+\d+\s+\d+\s+[\d.]+\s*){2}$/, 'both workers are shown, with their rates');
+	is($browser->text('#workers th'), 'Slot', 'by their slots, which are not the numbers of the log');
+	is_deeply([map { $_->[0] } @{ $browser->run('return [...document.querySelectorAll("#workers tbody tr")].map(row => [...row.cells].map(cell => cell.innerText))') }],
+		[call('GET', '/metrics')->{body} =~ /^tallyd_worker_pid\{slot="(\d+)"\}/mg], 'as the metrics have them');
+	like($browser->run('return document.getElementById("p50").closest(".tile").innerText'), qr/^Any answer\s.*also of reads/s, 'an answer\'s time is said to be that of any');
 	seen('#accounts', qr/^1$/, 'and how many accounts there are');
 	seen('#rate', qr/^[\d.]+$/, 'a rate');
 	is(shown('#unlock'), 0, 'nobody is asked for a token where none is needed');
