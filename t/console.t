@@ -10,7 +10,8 @@ use FindBin;
 use lib "$FindBin::RealBin/lib";
 use Browser;
 use Check;
-use Digest::SHA qw(sha256_base64);
+use Digest::SHA qw(sha256_base64 sha256_hex);
+use File::Temp ();
 use Tallyd qw(patience wait_until);
 use Test::More;
 
@@ -19,6 +20,11 @@ use constant {
 	PAGE_MAX    => 32_768,
 	PHONE       => 360,     # CSS pixels of a narrow one
 	ROWS        => 100,     # of the feed, that the page keeps
+	TOLD        => 400,     # characters of what was there instead
+	TABS        => 8,       # more than a browser has connections
+	EVERY       => 1,       # seconds between two looks of a page
+	FAR         => 4 << 20, # bytes of journal that a page does not catch up with
+	SILENCE     => 20,      # seconds after which the page asks for its feed again
 	SAFE        => '9007199254740993',    # the first whole number that a double cannot hold
 };
 
@@ -91,8 +97,11 @@ sub comes (&$$) {
 sub seen {
 	my ($selector, $pattern, $name) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return (comes { ($browser->text($selector) // '') =~ $pattern } 10, $name) || diag($browser->text($selector));
+	return (comes { ($browser->text($selector) // '') =~ $pattern } 10, $name) || diag(substr $browser->text($selector) // '', 0, TOLD);
 }
+
+# Is something of the element there to be seen?
+sub shown { my ($selector) = @_; return $browser->run('return +document.querySelector(arguments[0]).checkVisibility()', $selector) }
 
 sub look_up { my ($name) = @_; $browser->type('#name', $name); return $browser->click('#lookup button') }
 
@@ -106,8 +115,13 @@ sub test_load {
 	seen('#about', qr/^up \d+ s, 2 workers on /, 'and where it is');
 	seen('#following', qr/^following$/, 'it follows the feed');
 	seen('#workers tbody', qr/^(?:\S+\s+\d+\s+\d+\s+\d+\s+\d+\s+[\d.]+\s*){2}$/, 'both workers are shown, with their rates');
+	is($browser->text('#workers th'), 'Slot', 'by their slots, which are not the numbers of the log');
+	is_deeply([map { $_->[0] } @{ $browser->run('return [...document.querySelectorAll("#workers tbody tr")].map(row => [...row.cells].map(cell => cell.innerText))') }],
+		[call('GET', '/metrics')->{body} =~ /^tallyd_worker_pid\{slot="(\d+)"\}/mg], 'as the metrics have them');
+	like($browser->run('return document.getElementById("p50").closest(".tile").innerText'), qr/^Any answer\s.*also of reads/s, 'an answer\'s time is said to be that of any');
 	seen('#accounts', qr/^1$/, 'and how many accounts there are');
 	seen('#rate', qr/^[\d.]+$/, 'a rate');
+	is(shown('#unlock'), 0, 'nobody is asked for a token where none is needed');
 	is_deeply([$browser->errors], [], 'the console has nothing to say');
 	return;
 }
@@ -203,6 +217,113 @@ sub test_death {
 	return;
 }
 
+# Workers that are stopped still take connections, and answer nothing.
+sub test_wedge {
+	my @stopped = map { $_->{pid} } $tallyd->children('worker');
+	kill STOP => @stopped;
+	seen('#health', qr/^no answer$/, 'nobody answers, and the page says so');
+	is($browser->run('return document.getElementById("health").className'), 'pill bad', 'in the colour for it');
+	seen('#following', qr/^lost; trying again$/, 'that the feed is lost, too');
+	is($browser->run('return getComputedStyle(document.querySelector(".tiles")).opacity'), '0.5', 'and which figures are old');
+	kill CONT => @stopped;
+	use_daemon($tallyd);
+	seen('#health', qr/^taking updates$/, 'it is over');
+	seen('#following', qr/^following$/, 'for the feed as well');
+	is($browser->run('return getComputedStyle(document.querySelector(".tiles")).opacity'), '1', 'and the figures are new');
+	return;
+}
+
+# A feed whose connection is dead without a word, while all else is answered.
+sub test_silence {
+	$browser->run(<<'JS');
+const real = window.fetch;
+window.fetch = (path, options) => {
+	if (!path.startsWith("/feed")) return real(path, options);
+	window.fetch = real;
+	window.silent = true;
+	return Promise.resolve(new Response(new ReadableStream({
+		start: stream => options.signal.addEventListener("abort", () => stream.error(options.signal.reason)),
+	})));
+};
+JS
+	# The feed that is followed ends with the worker that serves it.
+	kill KILL => $_->{pid} for $tallyd->children('worker');
+	comes { $tallyd->serves && $browser->run('return window.silent === true') } 10, 'the feed is one that says nothing';
+	use_daemon($tallyd);
+	seen('#following', qr/^following$/, 'which looks as if nothing were going on');
+	call('POST', '/events', { account => 'bob', amount => 1, id => 'unheard' });
+	comes { ($browser->text('#feed') // '') =~ /unheard/ } SILENCE + 10, 'until it has been silent for too long: then it is asked for again, where it was';
+	seen('#following', qr/^following$/, 'and followed');
+	$browser->errors;    # that connections were lost
+	return;
+}
+
+# What the page was at is no longer kept when its feed comes back.
+sub test_gap {
+	$browser->run(<<'JS');
+const real = window.fetch;
+window.fetch = (path, options) => {
+	if (!/^\/feed\?.*after=/.test(path)) return real(path, options);
+	window.fetch = real;
+	return Promise.resolve(new Response('{"reason":"pruned","first":"4096"}', { status: 410 }));
+};
+JS
+	kill KILL => $_->{pid} for $tallyd->children('worker');
+	seen('#feed', qr/^\s*Time.*\n\s*what came meanwhile is no longer kept\s/, 'a gap is shown where it is');
+	comes { $tallyd->serves } 10, 'the workers are back';
+	use_daemon($tallyd);
+	seen('#following', qr/^following$/, 'and the feed goes on from now');
+	call('POST', '/events', { account => 'bob', amount => 1, id => 'behind' });
+	seen('#feed', qr/behind\s+what came meanwhile is no longer kept/, 'above the gap');
+	$browser->errors;    # that connections were lost
+	return;
+}
+
+# Connections of STATE that the daemon has.
+sub connections {
+	my ($state) = @_;
+	my $sum = 0;
+	$sum += $_ for call('GET', '/metrics')->{body} =~ /^tallyd_connections\{[^}]*state="$state"\} (\d+)$/mg;
+	return $sum;
+}
+
+sub requests { return call('GET', '/metrics')->{body} =~ m{^tallyd_requests_total\{method="GET",endpoint="/healthz",status="200"\} (\d+)$}m ? $1 : 0 }
+
+# A browser has six connections for all its tabs: who is not seen keeps none.
+sub test_hidden {
+	my $first = $browser->tab;
+	my @others;
+	comes { connections('streaming') == 1 } 5, 'a page that is seen holds a feed';
+	push @others, $browser->open_tab;
+	comes { connections('streaming') == 0 } 5, 'one that is hidden does not';
+	my $before = requests();
+	sleep 4 * EVERY;
+	cmp_ok(requests() - $before, '<=', 1, 'and asks for nothing, but what was under way');
+	call('POST', '/events', { account => 'bob', amount => 1, id => 'unseen' });
+	for my $page (2 .. TABS) {
+		push @others, $browser->open_tab if $page > 2;
+		$browser->go($tallyd->url . '/');
+		seen('#health', qr/^taking updates$/, "page $page of a browser is served");
+	}
+	seen('#following', qr/^following$/, 'and its feed');
+	$browser->close_tab($others[-2]), pop @others while @others > 1;
+	$browser->close_tab($first);
+	seen('#feed', qr/unseen/, 'the first one goes on where it was');
+	seen('#following', qr/^following$/, 'as it says');
+	comes { connections('streaming') == 1 } 5, 'with one feed';
+	$before = $browser->open_tab;
+	# More than the page would read to catch up: a record of it is longer than its line.
+	for my $round (1 .. 10) {
+		$tallyd->request('POST', '/events', ['Content-Type' => 'application/x-ndjson'],
+			join '', map { sprintf qq({"account":"many","amount":1,"note":"%s"}\n), 'x' x 200 } 1 .. FAR / 10 / 200);
+	}
+	$browser->close_tab($first);
+	seen('#feed tbody', qr/^much came meanwhile that is not shown\s/, 'unless that was long ago');
+	call('POST', '/events', { account => 'bob', amount => 1, id => 'nearby' });
+	seen('#feed tbody', qr/nearby\s+much came meanwhile that is not shown\s/, 'then it goes on from now');
+	return;
+}
+
 sub test_looks {
 	my $light = $browser->run('return getComputedStyle(document.body).backgroundColor');
 	$browser->set('Emulation.setEmulatedMedia', features => [{ name => 'prefers-color-scheme', value => 'dark' }]);
@@ -213,6 +334,37 @@ sub test_looks {
 	$browser->set('Emulation.setDeviceMetricsOverride', width => PHONE, height => 740, deviceScaleFactor => 2, mobile => JSON::PP::true);
 	comes { $browser->run('return document.documentElement.scrollWidth') == PHONE } 5, 'nor than a phone';
 	cmp_ok($browser->run('return parseFloat(getComputedStyle(document.querySelector("#feed td")).fontSize)'), '>=', 12, 'where it can be read');
+	return;
+}
+
+# A daemon that asks for tokens: the form is there as long as something is not given, and then no more.
+sub test_tokens {
+	my $dir = File::Temp::tempdir('tallyd-console-XXXXXX', TMPDIR => 1, CLEANUP => 1);
+	my %secret = map { $_ => "secret-of-$_-" . '0' x 30 } qw(whole part);
+	open my $out, '>', "$dir/tokens" or die "$dir/tokens: $!";
+	chmod 0600, "$dir/tokens" or die "$dir/tokens: $!";
+	print {$out} 'whole ', sha256_hex($secret{whole}), " read\n", 'part ', sha256_hex($secret{part}), " read prefix=part/\n";
+	close $out or die "$dir/tokens: $!";
+	my $guarded = Tallyd->start(config => { workers => 1, auth_file => "$dir/tokens" });
+	$browser->go($guarded->url . '/');
+	comes { shown('#unlock') } 10, 'who has no token is asked for one';
+	seen('#locked', qr/^tallyd asks for one\.$/, 'and told why');
+	$browser->type('#token', $secret{part});
+	$browser->click('#unlock button');
+	seen('#locked', qr/^It does not permit all of this: /, 'one with a prefix does not suffice');
+	seen('#following', qr/^following$/, 'though the feed is permitted');
+	$browser->run('const form = document.getElementById("unlock"); window.hid = 0; new MutationObserver(() => { if (form.hidden) window.hid++; }).observe(form, { attributes: true })');
+	look_up('part/of-it');
+	seen('#account', qr{^part/of-it: }, 'and so are some accounts');
+	is($browser->run('return window.hid'), 0, 'which does not take the form away from who types');
+	$browser->type('#token', $secret{whole});
+	$browser->click('#unlock button');
+	seen('#accounts', qr/^0$/, 'one without does');
+	comes { !shown('#unlock') } 5, 'and is not asked for again';
+	$browser->go($tallyd->url . '/');
+	seen('#following', qr/^following$/, 'the other one still asks for none');
+	is($guarded->stop, 0, 'that daemon stops');
+	$browser->errors;    # what was not permitted
 	return;
 }
 
@@ -229,11 +381,16 @@ sub test_end {
 }
 
 test_load;
+test_tokens;
 test_feed;
 test_filter;
 test_account;
 test_chart;
 test_death;
+test_wedge;
+test_silence;
+test_gap;
+test_hidden;
 test_looks;
 test_end;
 $browser->screenshot($ENV{TALLYD_SCREENSHOT}) if $ENV{TALLYD_SCREENSHOT};

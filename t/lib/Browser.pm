@@ -84,6 +84,26 @@ sub _ask {
 
 sub go { my ($self, $url) = @_; return $self->_ask('POST', "$self->{session}/url", { url => $url }) }
 
+# A new tab, in front of the others, which are hidden then; tabs are named by what this returns.
+sub open_tab { my ($self) = @_; return $self->show_tab($self->_ask('POST', "$self->{session}/window/new", { type => 'tab' })->{handle}) }
+
+sub tab { my ($self) = @_; return $self->_ask('GET', "$self->{session}/window") }
+
+# Brings TAB to the front; everything else is about it from now on.
+sub show_tab {
+	my ($self, $tab) = @_;
+	$self->_ask('POST', "$self->{session}/window", { handle => $tab });
+	$self->set('Page.bringToFront');
+	return $tab;
+}
+
+# Closes the tab that is in front and shows TAB.
+sub close_tab {
+	my ($self, $tab) = @_;
+	$self->_ask('DELETE', "$self->{session}/window");
+	return $self->show_tab($tab);
+}
+
 sub run { my ($self, $script, @arguments) = @_; return $self->_ask('POST', "$self->{session}/execute/sync", { script => $script, args => \@arguments }) }
 
 sub run_async { my ($self, $script, @arguments) = @_; return $self->_ask('POST', "$self->{session}/execute/async", { script => $script, args => \@arguments }) }

@@ -6,6 +6,9 @@
 	const PARSED = 200;     // lines of one piece of the feed that are worth reading: the newest
 	const TOKEN = "tallyd-token";
 	const RETRY = 1000;     // milliseconds before a lost feed is asked for again
+	const PATIENCE = 5000;  // milliseconds until an answer is there: who is stopped still takes connections
+	const SILENCE = 20000;  // milliseconds without even a heartbeat (feed_heartbeat, 15 s) of a feed that lives
+	const FAR = 4 << 20;    // bytes of journal that a page which was away still catches up with
 
 	const at = id => document.getElementById(id);
 	const say = (id, text) => { at(id).textContent = text; };
@@ -36,19 +39,23 @@
 
 	// ---- asking: with a token where one is needed, which is kept until this tab is closed
 
+	const denied = new Set();    // what was asked for and not given: one answer does not hide the form for another
 	const ask = async (path, options = {}) => {
 		const token = sessionStorage.getItem(TOKEN), headers = { ...options.headers };
 		if (token) headers.Authorization = "Bearer " + token;
-		const answer = await fetch(path, { cache: "no-store", ...options, headers });
-		if (answer.status === 401 || answer.status === 403)
+		const answer = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE), ...options, headers });
+		const no = answer.status === 401 || answer.status === 403;
+		if (no)
 			say("locked", !token ? "tallyd asks for one." : answer.status === 401 ? "It is not valid." : "It does not permit all of this: read, and no prefix.");
-		if (path !== "/healthz") at("unlock").hidden = answer.status !== 401 && answer.status !== 403;
+		denied[no ? "add" : "delete"](path.split(/[/?]/)[1]);
+		at("unlock").hidden = denied.size === 0;
 		return answer;
 	};
 	at("unlock").addEventListener("submit", event => {
 		event.preventDefault();
 		sessionStorage.setItem(TOKEN, at("token").value.trim());
 		at("token").value = "";
+		denied.clear();
 		at("unlock").hidden = true;
 	});
 
@@ -172,24 +179,34 @@
 		rates(accepted / seconds); latencies(p50, p99);
 	};
 
-	let before, then;
+	let before, then, durable = 0, feed = {};
 	const look = async () => {
+		const limit = { signal: AbortSignal.timeout(PATIENCE) };
 		try {
-			const answer = await ask("/metrics");
+			const answer = await ask("/metrics", limit);
 			if (!answer.ok) throw new Error(answer.status);
 			const now = read(await answer.text()), time = performance.now();
+			// The page was hidden, or nobody answered: the charts have a hole as long as that.
+			if (time - then > PATIENCE) {
+				before = undefined;
+				for (let missed = Math.min(SAMPLES, (time - then) / EVERY); missed > 1; missed--) { rates(NaN); latencies(NaN, NaN); }
+			}
+			durable = now.sum("tallyd_journal_durable_lsn");
 			gauges(now);
 			workers(now, before, (time - then) / 1000);
 			if (before) changes(now, before, (time - then) / 1000);
 			before = now; then = time;
 		} catch { before = undefined; }
+		document.body.classList.toggle("old", !before);
 		try {
-			const answer = await ask("/healthz");
+			const answer = await ask("/healthz", limit);
 			const told = await answer.json();
 			say("health", answer.ok ? "taking updates" : `${told.reason}: ${told.detail}`);
 			at("health").className = "pill " + (answer.ok ? "good" : "bad");
-		} catch { say("health", "no answer"); at("health").className = "pill bad"; }
-		setTimeout(look, EVERY);
+		} catch {
+			say("health", "no answer"); at("health").className = "pill bad";
+			feed.cut?.abort(); // which comes from where nobody answers
+		}
 	};
 
 	const about = async () => {
@@ -199,7 +216,6 @@
 			say("version", told.version);
 			say("about", `up ${age(told.uptime)}, ${told.workers} workers on ${location.host}`);
 		} catch { /* The next time will tell. */ }
-		setTimeout(about, 10 * EVERY);
 	};
 
 	// ---- an account
@@ -239,57 +255,100 @@
 
 	// ---- the feed
 
-	let reading, held = false, waiting = [], drawing = false;
+	// FEED is what is followed now: LAST is the position up to which it has come, CUT ends its connection.
+	let held = false, waiting = [], drawing = false;
 	const draw = () => {
 		drawing = false;
 		const rows = [];
-		for (const event of waiting.slice(-ROWS).reverse())
-			event.legs.forEach((leg, index) => rows.push(row([element("td", index ? "" : clock(event.time)), element("td", leg.account, "text"),
+		for (const event of waiting.slice(-ROWS).reverse()) {
+			if (event.gap) { const cell = element("td", event.gap, "fine"); cell.colSpan = 6; rows.push(row([cell])); }
+			else event.legs.forEach((leg, index) => rows.push(row([element("td", index ? "" : clock(event.time)), element("td", leg.account, "text"),
 				money(leg.amount), element("td", whole(leg.balance), "number"), element("td", index ? "" : event.type),
 				element("td", index ? "" : [event.id, event.note].filter(Boolean).join(" · "), "text")])));
+		}
 		waiting = [];
 		const body = at("feed").tBodies[0];
 		body.prepend(...rows);
 		while (body.rows.length > ROWS) body.deleteRow(-1);
 	};
-	const follow = async () => {
-		const abort = reading = new AbortController();
-		let last, rest = "";
-		while (!abort.signal.aborted) {
+	const paint = () => {
+		waiting = waiting.slice(-ROWS);
+		if (waiting.length && !drawing) { drawing = true; requestAnimationFrame(draw); }
+	};
+	// What came since LAST cannot be had: the table says so, and the feed begins now.
+	const skip = (mine, why) => { mine.last = undefined; waiting.push({ gap: why }); paint(); };
+
+	// A piece of a stream of Server-Sent Events: an id, which may stand alone, and the data of an event.
+	const take = (mine, piece) => {
+		const told = {};
+		for (const line of piece.split("\n")) { const colon = line.indexOf(": "); if (colon > 0) told[line.slice(0, colon)] = line.slice(colon + 2); }
+		if (told.id) mine.last = told.id;
+		if (told.event === "pruned") skip(mine, "what came next is no longer kept");
+		else if (told.data && !told.event && !held) waiting.push(parse(told.data));
+	};
+	const halt = () => { feed.over = true; feed.cut?.abort(); };
+	const follow = async last => {
+		halt();
+		const mine = feed = { last, over: false };
+		while (!mine.over) {
+			const cut = mine.cut = new AbortController();
+			let silent = false, timer;
+			const heard = () => { clearTimeout(timer); timer = setTimeout(() => { silent = true; cut.abort(); }, SILENCE); };
 			try {
-				const query = new URLSearchParams({ format: "ndjson" });
+				heard();
+				if (durable - Number(mine.last) > FAR) skip(mine, "much came meanwhile that is not shown");
+				const query = new URLSearchParams({ format: "sse" });
 				if (at("prefix").value) query.set("account", at("prefix").value);
-				if (last !== undefined) query.set("after", last);
-				const answer = await ask("/feed?" + query, { signal: abort.signal });
-				if (!answer.ok) { last = undefined; throw new Error(answer.status); }
+				if (mine.last !== undefined) query.set("after", mine.last);
+				const answer = await ask("/feed?" + query, { signal: cut.signal });
+				if (answer.status === 410) skip(mine, "what came meanwhile is no longer kept");
+				if (answer.status === 400 && mine.last !== undefined) skip(mine, "this is another journal");
+				if (!answer.ok) throw new Error(answer.status);
 				say("following", "following");
-				rest = "";
 				const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-				for (let part = await reader.read(); !part.done; part = await reader.read()) {
-					const lines = (rest + part.value).split("\n");
-					rest = lines.pop();
-					for (const line of lines.slice(-PARSED)) {
-						if (!line) continue;
-						const event = parse(line);
-						if (event.lsn) last = event.lsn;
-						if (event.legs && !held) waiting.push(event);
-					}
-					waiting = waiting.slice(-ROWS);
-					if (waiting.length && !drawing) { drawing = true; requestAnimationFrame(draw); }
+				for (let rest = "", part = await reader.read(); !part.done && !mine.over; part = await reader.read()) {
+					heard();
+					const pieces = (rest + part.value).split("\n\n");
+					rest = pieces.pop();
+					for (const piece of pieces.slice(-PARSED)) take(mine, piece);
+					paint();
 				}
 			} catch { /* Asked for again below. */ }
-			if (abort.signal.aborted) return;
-			say("following", "lost; trying again");
-			await new Promise(done => setTimeout(done, RETRY));
+			clearTimeout(timer);
+			if (mine.over) return;
+			// A daemon may have a longer heartbeat: then nothing is lost.
+			say("following", silent ? "silent; asking again" : "lost; trying again");
+			if (!silent) await new Promise(done => setTimeout(done, RETRY));
 		}
 	};
 	at("prefix").form.addEventListener("submit", event => event.preventDefault());
-	at("prefix").addEventListener("change", () => { reading.abort(); at("feed").tBodies[0].replaceChildren(); follow(); });
+	at("prefix").addEventListener("change", () => { at("feed").tBodies[0].replaceChildren(); waiting = []; follow(); });
 	at("hold").addEventListener("click", () => {
 		held = !held;
 		at("hold").setAttribute("aria-pressed", String(held));
 		say("hold", held ? "Go on" : "Pause");
 	});
 
-	about(); look(); follow();
+	// ---- only while somebody sees it: a browser has six connections for all tabs, and a feed keeps one
+
+	// A function that begins to do TASK again and again, REST milliseconds after its end.
+	const again = (task, rest) => {
+		let busy = false, timer;
+		const go = async () => {
+			if (busy || document.hidden) return;
+			clearTimeout(timer); busy = true;
+			await task();
+			busy = false; timer = setTimeout(go, rest);
+		};
+		return go;
+	};
+	const asking = again(about, 10 * EVERY), looking = again(look, EVERY);
+	const seen = async () => {
+		if (document.hidden) { halt(); say("following", ""); return; }
+		asking();
+		await looking();    // how far the journal is by now
+		if (!document.hidden && feed.over !== false) follow(feed.last);
+	};
+	document.addEventListener("visibilitychange", seen);
+	seen();
 })();
