@@ -271,20 +271,6 @@ static bool take_attribute(const struct document *document, enum field field,
 	return true;
 }
 
-static bool take_transfer_to(const struct document *document, const struct json_value *value,
-                             struct request *request)
-{
-	struct words from = request->leg[0].account;
-	struct words *to = &request->leg[1].account;
-
-	if (!json_take_name(value, to, document->error))
-		return false;
-	if (to->length == from.length && memcmp(to->bytes, from.bytes, from.length) == 0)
-		return json_refuse(document->error, "same_account", value->at,
-		                   "\"from\" and \"to\" are the same account");
-	return true;
-}
-
 /* Reads the value TOKEN of FIELD into REQUEST, of whose legs LEG is the one that is being read. */
 static bool take_field(const struct document *document, enum field field, const jsmntok_t *token,
                        struct request *request, struct leg *leg)
@@ -299,7 +285,7 @@ static bool take_field(const struct document *document, enum field field, const 
 	case FIELD_ACCOUNT:
 		return json_take_name(&value, &leg->account, error);
 	case FIELD_TO:
-		return take_transfer_to(document, &value, request);
+		return json_take_name(&value, &request->leg[1].account, error);
 	case FIELD_RECEIVER:
 		request->legs = 1;
 		return json_take_name(&value, &leg->account, error);

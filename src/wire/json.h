@@ -53,7 +53,7 @@ bool json_check(const char *text, size_t length, struct json_error *error);
 /* {"account":"alice","amount":-5}; "user" is another name of "account". */
 bool json_read_event(char *text, size_t length, struct request *request, struct json_error *error);
 
-/* {"from":..,"to":..,"amount":N}, N > 0 and two accounts (same_account). */
+/* {"from":..,"to":..,"amount":N}, N > 0.  That it is two accounts is for the ledger to say. */
 bool json_read_transfer(char *text, size_t length, struct request *request,
                         struct json_error *error);
 
