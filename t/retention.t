@@ -146,6 +146,30 @@ sub test_dormant {
 	return;
 }
 
+sub settle_some {
+	call(@{ event('holder', 50) });
+	call('POST', '/holds', { account => 'holder', amount => 10, ttl => 86_400, id => $_ }) for qw(taken freed);
+	call('POST', '/holds/taken/capture', { amount => 4 });
+	call('POST', '/holds/freed/release');
+	return;
+}
+
+# A hold outlives the records of it.
+sub test_settled {
+	my $lsn = call('GET', '/holds/taken')->{json}{lsn};
+	my %taken = (hold => 'taken', state => 'captured', captured => 4, settled_lsn => $lsn);
+	refused(['POST', '/holds/taken/capture', { amount => $_ }], 409, 'hold_settled', "settled with 4, asked for $_", \%taken)
+		for 4, 5;
+	refused(['POST', '/holds/freed/release'], 409, 'hold_settled', 'one that was freed',
+		{ state => 'released', captured => 0 });
+	my @again = map { refused(['POST', '/holds/taken/capture', { amount => 4, id => 'take' }], 409, 'hold_settled',
+			'the same with an id of its own', \%taken) } 1 .. 2;
+	is($again[1]{headers}{'idempotent-replayed'}, 'true', 'which stands for that answer');
+	refused(['POST', '/holds/taken/capture', { amount => 5, id => 'take' }], 422, 'id_reused', 'and for nothing else');
+	is(balances('holder'), '46', 'it was captured once');
+	return;
+}
+
 sub test_size {
 	start(journal_keep => '64K', max_accounts => 1000);
 	call(@{ event('old', 7, id => 'old') });
@@ -154,6 +178,7 @@ sub test_size {
 	sleep 0.01;    # so that its times differ
 	call(@{ event('dormant', 1) });
 	@dormant = reverse @{ statement('/accounts/dormant/events')->{events} };
+	settle_some();
 	ok(removed(8), 'a size: old segments are removed');
 	ok($tallyd->wait_log(qr/old segment\(s\) of \d+ bytes removed, it begins at position \d+/, 5), 'which is logged');
 	my ($page, $balance) = statement_ends();
@@ -173,6 +198,7 @@ sub test_size {
 	is($tallyd->balance('old'), 7, 'the balance is');
 	refused(event('old', 7, id => 'old'), 409, 'id_forgotten', 'an id whose record is gone is not applied again');
 	is($tallyd->balance('old'), 7, 'really');
+	test_settled();
 	return;
 }
 
