@@ -26,6 +26,7 @@ sub ask {
 sub post { my ($body, %headers) = @_; return ask('POST', '/events', $body, %headers) }
 sub atomic { my ($body, %headers) = @_; return ask('POST', '/events?atomic=true', $body, %headers) }
 sub event { my ($account, $amount, @more) = @_; return { account => $account, amount => $amount, @more } }
+sub reason { my ($answer) = @_; return ref $answer->{json} eq 'HASH' ? $answer->{json}{reason} // 'none' : 'none' }
 sub balances { return [map { $tallyd->balance($_, connection => $connection) } @_] }
 
 sub account {
@@ -118,6 +119,27 @@ subtest 'a transaction with an id' => sub {
 	is(atomic([event('t', 1), event('u', 3)], @key)->{json}{reason}, 'id_reused',
 		'another one with its id is refused');
 	is_deeply(balances(qw(t u)), [1, 2], 'it was applied once');
+
+	# What comes to the same is not the same.
+	my @sum = ('Idempotency-Key' => 'batch-2');
+	is(atomic([event('t', 5), event('u', 1), event('t', -2)], @sum)->{status}, 200, 'a sum with an id');
+	my @others = (
+		[[event('t', 3), event('u', 1)], 'the sum'],
+		[[event('t', -2), event('u', 1), event('t', 5)], 'another order'],
+		[[event('t', 5), event('t', -2), event('u', 1)], 'another order, of other accounts'],
+		[[event('t', 5), event('u', 1), event('t', -2), event('t', 0)], 'one event more'],
+	);
+	is(reason(atomic($_->[0], @sum)), 'id_reused', "$_->[1] is not it") for @others;
+	my @plain = ('Idempotency-Key' => 'batch-3');
+	my $legs = { legs => [event('t', 3), event('u', 1)] };
+	is(reason(ask('POST', '/transactions', $legs, 'Idempotency-Key' => 'batch-2')), 'id_reused',
+		'nor is a transaction');
+	is(ask('POST', '/transactions', $legs, @plain)->{status}, 200, 'a transaction with an id');
+	is(reason(atomic($legs->{legs}, @plain)), 'id_reused', 'is no array');
+	is(ask('POST', '/transactions', $legs, @plain)->{headers}{'idempotent-replayed'}, 'true', 'but itself');
+	$again = atomic([event('t', 5), event('u', 1), event('t', -2)], @sum);
+	is($again->{headers}{'idempotent-replayed'}, 'true', 'as the sum is');
+	is_deeply(balances(qw(t u)), [7, 4], 'each was applied once');
 };
 
 sub text {

@@ -100,6 +100,8 @@ sub test_capture {
 	gives(capture('h4', amount => 0), 200, { state => 'captured', captured => 0, balance => 20, held => 0 },
 		'a capture of nothing');
 	refused(capture('h4', amount => -1), 400, 'invalid_amount', 'of less than nothing');
+	refused(capture('h4', amount => undef), 400, 'invalid_amount', 'of null, which is not: all');
+	refused(capture('h4', amount => 0, to => undef), 400, 'invalid_account', 'for null, which is not: nobody');
 	call(@{ place('a', 15, id => 'h5') });
 	gives(capture('h5', amount => 12, to => 'b'), 200,
 		{ captured => 12, balance => 8, to => { account => 'b', balance => 12, version => 1 } }, 'for another account');

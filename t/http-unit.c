@@ -1147,6 +1147,40 @@ static void test_stream_again(void)
 	   "the end stays the end");
 }
 
+static bool is_followed(const char *text)
+{
+	struct http_request request;
+	char bytes[256], before[256];
+
+	snprintf(bytes, sizeof bytes, "POST / HTTP/1.1\r\nHost: a\r\n%s", text);
+	memcpy(before, bytes, sizeof bytes);
+	http_request_init(&request);
+	if (http_parse_head(&request, bytes, strlen(bytes)) != HTTP_DONE)
+		return false;
+	struct http_request kept = request;
+	size_t length = strlen(bytes) - request.head_length;
+	bool followed = http_body_is_followed(&request, bytes + request.head_length, length);
+	ok(memcmp(bytes, before, strlen(before)) == 0 && request.body_length == 0 &&
+	       kept.state == request.state,
+	   "a look changes nothing");
+	return followed;
+}
+
+static void test_followed(void)
+{
+	ok(!is_followed("Content-Length: 3\r\n\r\nab"), "a body that is not all there");
+	ok(!is_followed("Content-Length: 3\r\n\r\nabc"), "a body");
+	ok(is_followed("Content-Length: 3\r\n\r\nabcP"), "a body, and more");
+	ok(is_followed("\r\nP"), "no body, and more");
+	ok(!is_followed("\r\n"), "no body");
+#define CHUNKED "Transfer-Encoding: chunked\r\n\r\n"
+	ok(!is_followed(CHUNKED "1\r\na\r\n2\r\nb"), "chunks without an end");
+	ok(!is_followed(CHUNKED "1\r\na\r\n2\r\nbc\r\n0\r\n\r\n"), "chunks");
+	ok(is_followed(CHUNKED "1\r\na\r\n2\r\nbc\r\n0\r\n\r\nP"), "chunks, and more");
+	ok(!is_followed(CHUNKED "1\r\na\r\nnone\r\n0\r\n\r\nP"), "what are no chunks");
+#undef CHUNKED
+}
+
 /* ---- the small readers ---- */
 
 static void decodes(const char *source, const char *expected, size_t capacity)
@@ -1629,6 +1663,7 @@ int main(void)
 	test_streams();
 	test_stream_extensions();
 	test_stream_again();
+	test_followed();
 	test_etags();
 	test_etag_versions();
 	test_idempotency_key();

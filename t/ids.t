@@ -82,6 +82,7 @@ sub test_refusals {
 		[422, event('poor', 51, id => 'no-422')],
 		[422, ['POST', '/transactions', { legs => [{ account => 'poor', amount => 1 }], balanced => JSON::PP::true, id => 'no-422b' }]],
 		[404, ['POST', '/holds/unheld/capture', { id => 'no-404b' }]],
+		[422, ['POST', '/transfers', { from => 'poor', to => 'poor', amount => 1, id => 'no-422c' }]],
 	);
 	remember($_->[1], $_->[0], "a refusal with $_->[0]") for @refusals;
 	call('PUT', '/accounts/poor', { floor => 0, frozen => 'all' });
@@ -124,6 +125,7 @@ sub test_reuse {
 		[event('reuse', 5, id => 'r-1'), 'no note'],
 		[[@{ event('reuse', 5, id => 'r-1', note => 'n') }, { 'If-Match' => '"1"' }], 'a condition'],
 		[['POST', '/transfers', { from => 'x', to => 'reuse', amount => 5, id => 'r-1', note => 'n' }], 'another operation'],
+		[['POST', '/transfers', { from => 'reuse', to => 'reuse', amount => 5, id => 'r-1', note => 'n' }], 'a transfer to itself'],
 		[['POST', '/holds', { account => 'reuse', amount => 5, ttl => 5, id => 'r-1', note => 'n' }], 'a hold'],
 	);
 	refused($_->[0], 422, 'id_reused', "the same id with $_->[1]") for @others;

@@ -794,7 +794,8 @@ static bool is_sound(const struct request *request, enum reader reader)
 		for (size_t j = 0; j < i; j++) {
 			const struct words *other = &request->leg[j].account;
 
-			if (other->length == name->length &&
+			/* That a transfer is to itself is for the ledger to refuse. */
+			if (request->kind != REQUEST_TRANSFER && other->length == name->length &&
 			    memcmp(other->bytes, name->bytes, name->length) == 0)
 				return false;
 		}

@@ -8,6 +8,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/lib";
 use Check;
+use Redis;
 use Tallyd qw(send_all wait_until);
 use Test::More;
 use Time::HiRes qw(sleep);
@@ -23,7 +24,7 @@ my $legs = join ',', '{"account":"filler","amount":1}', map { sprintf '{"account
 
 sub start {
 	my (%config) = @_;
-	$tallyd = Tallyd->start(config => { workers => 2, max_accounts => 1000, max_ids => 100_000, ring_size => '4M',
+	$tallyd = Tallyd->start(listen => [['127.0.0.1:0', {}], ['127.0.0.1:0', { protocol => 'redis' }]], config => { workers => 2, max_accounts => 1000, max_ids => 100_000, ring_size => '4M',
 			journal_segment => SEGMENT, snapshot_every => '1M', id_window => '1s', sync => 'interval', %config });
 	use_daemon($tallyd);
 	return;
@@ -146,6 +147,57 @@ sub test_dormant {
 	return;
 }
 
+# Redis' protocol says likewise where a statement ends.
+sub test_redis {
+	my ($pruned, $old) = @_;
+	my $redis = Redis->new($tallyd->address(1));
+	my ($reply, $last);
+	# Where a page ends just there, it is the next one that says so.
+	for my $limit (50, 49) {
+		my $before = 0;
+		while (1) {
+			my $next = $redis->ask('TALLY.STATEMENT', 'filler', 'LIMIT', $limit, 'BEFORE', $before);
+			last unless ref $next eq 'ARRAY' && @$next;
+			$reply = $next;
+			$last = { @{ $reply->[-1] } };
+			$before = $last->{lsn};
+		}
+		last if $last->{type} eq 'pruned';
+	}
+	is_deeply($last, { lsn => $pruned, type => 'pruned' }, 'TALLY.STATEMENT: the last map says what is missing');
+	cmp_ok(scalar @$reply, '>', 1, 'behind what there is');
+	like(Redis::show($redis->ask('TALLY.STATEMENT', 'filler', 'BEFORE', $pruned)), qr/^error\(PRUNED /, 'before it there is nothing');
+	like(Redis::show($redis->ask('TALLY.STATEMENT', 'old')), qr/^error\(PRUNED /, 'nor of who was not touched since');
+	like(Redis::show($redis->ask('TALLY.STATEMENT', 'nobody')), qr/^error\(UNKNOWN_ACCOUNT /, 'nobody has none');
+	$redis->ask('INCRBY', 'new', 1);
+	is(Redis::show([map { my %of = @$_; $of{type} } @{ $redis->ask('TALLY.STATEMENT', 'new') }]), '["event"]', 'a whole one says nothing of it');
+	return;
+}
+
+sub settle_some {
+	call(@{ event('holder', 50) });
+	call('POST', '/holds', { account => 'holder', amount => 10, ttl => 86_400, id => $_ }) for qw(taken freed);
+	call('POST', '/holds/taken/capture', { amount => 4 });
+	call('POST', '/holds/freed/release');
+	return;
+}
+
+# A hold outlives the records of it.
+sub test_settled {
+	my $lsn = call('GET', '/holds/taken')->{json}{lsn};
+	my %taken = (hold => 'taken', state => 'captured', captured => 4, settled_lsn => $lsn);
+	refused(['POST', '/holds/taken/capture', { amount => $_ }], 409, 'hold_settled', "settled with 4, asked for $_", \%taken)
+		for 4, 5;
+	refused(['POST', '/holds/freed/release'], 409, 'hold_settled', 'one that was freed',
+		{ state => 'released', captured => 0 });
+	my @again = map { refused(['POST', '/holds/taken/capture', { amount => 4, id => 'take' }], 409, 'hold_settled',
+			'the same with an id of its own', \%taken) } 1 .. 2;
+	is($again[1]{headers}{'idempotent-replayed'}, 'true', 'which stands for that answer');
+	refused(['POST', '/holds/taken/capture', { amount => 5, id => 'take' }], 422, 'id_reused', 'and for nothing else');
+	is(balances('holder'), '46', 'it was captured once');
+	return;
+}
+
 sub test_size {
 	start(journal_keep => '64K', max_accounts => 1000);
 	call(@{ event('old', 7, id => 'old') });
@@ -154,6 +206,7 @@ sub test_size {
 	sleep 0.01;    # so that its times differ
 	call(@{ event('dormant', 1) });
 	@dormant = reverse @{ statement('/accounts/dormant/events')->{events} };
+	settle_some();
 	ok(removed(8), 'a size: old segments are removed');
 	ok($tallyd->wait_log(qr/old segment\(s\) of \d+ bytes removed, it begins at position \d+/, 5), 'which is logged');
 	my ($page, $balance) = statement_ends();
@@ -173,6 +226,8 @@ sub test_size {
 	is($tallyd->balance('old'), 7, 'the balance is');
 	refused(event('old', 7, id => 'old'), 409, 'id_forgotten', 'an id whose record is gone is not applied again');
 	is($tallyd->balance('old'), 7, 'really');
+	test_settled();
+	test_redis($page->{pruned}, $old);
 	return;
 }
 

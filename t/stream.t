@@ -260,6 +260,78 @@ subtest 'a drain, and a reload' => sub {
 	is($tallyd->stop, 0, 'and stops again');
 };
 
+# The answers to what was sent at once on SOCKET, to the end of the connection: status, and "close"
+# where one says so.
+sub answers {
+	my ($socket) = @_;
+	my @answers;
+	while (my $answer = eval { Tallyd::read_response($socket) }) {
+		push @answers, join ' ', $answer->{status}, $answer->{headers}{connection} // ();
+	}
+	return join ', ', @answers;
+}
+
+sub post {
+	my ($body, $type, $query) = @_;
+	return 'POST /events' . ($query // '') . " HTTP/1.1\r\nHost: t\r\nContent-Type: "
+		. ($type // 'application/json') . "\r\nContent-Length: " . length($body) . "\r\n\r\n$body";
+}
+
+# 503 once its worker drains.
+sub health {
+	my ($socket) = @_;
+	send_all($socket, "GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n");
+	return Tallyd::read_response($socket)->{status};
+}
+
+subtest 'what was sent ahead, and a drain' => sub {
+	my $tallyd = Tallyd->start(config => { workers => 1, queue_events => 5, drain_timeout => '20s' });
+	my $event = '{"account":"a","amount":1}';
+	my $lines = 'application/x-ndjson';
+	my $chunked = $HEAD . chunk("$event\n") . "0\r\n\r\n";
+	my %first = (
+		'an array'             => post("[$event,$event]"),
+		'an array that is one' => post("[$event,$event]", undef, '?atomic=true'),
+		'lines'                => post("$event\n$event\n", $lines),
+		'lines in chunks'      => $chunked,
+	);
+	my @names = sort keys %first;
+	my %socket = map { my $name = $_; map { $_ => $tallyd->connection } $name, "$name, alone" } @names;
+	my $probe = $tallyd->connection;
+	health($_) for $probe, values %socket;
+	my $open = $tallyd->connection;
+	my $reader = Reader->new($open);
+	send_all($open, $HEAD . chunk("$event\n"));
+	$reader->next;
+	$tallyd->hup;
+	ok($tallyd->wait_log(qr/reloaded: 1 workers/, 10), 'a reload');
+	wait_until { health($probe) == 503 } 10;
+	for my $name (@names) {
+		send_all($socket{$name}, $first{$name} . post($event) x 2);
+		is(answers($socket{$name}), '200, 200, 200 close', "$name: what follows is answered, the last says so");
+		send_all($socket{"$name, alone"}, $first{$name});
+		is(answers($socket{"$name, alone"}), '200 close', "$name alone: the last as well");
+	}
+	send_all($open, "0\r\n\r\n");
+	ok(!defined $reader->next && $reader->{ended}, 'a stream from before ends');
+	sleep 0.2;
+	send_all($open, post($event));
+	is(answers($open), '200 close', 'and its connection with the next answer, as an idle one does');
+
+	my $socket = $tallyd->connection;
+	# While nothing is written, the first array is under way and the rest waits.
+	my ($journal) = $tallyd->children('journal');
+	kill 'STOP', $journal->{pid};
+	send_all($socket, post('[' . join(',', ($event) x 1000) . ']') x 3 . "GET /accounts/a HTTP/1.1\r\nHost: t\r\n\r\n");
+	sleep 0.2;
+	$tallyd->term;
+	ok($tallyd->wait_log(qr/stop: draining/, 10), 'a stop begins');
+	sleep 0.5;
+	kill 'CONT', $journal->{pid};
+	is(answers($socket), '200, 200, 200, 200 close', 'what had come is answered behind an array');
+	is($tallyd->wait_exit, 0, 'the daemon stops');
+};
+
 subtest 'the death of everything in the middle' => sub {
 	my $tallyd = Tallyd->start(config => { workers => 1 });
 	my $socket = $tallyd->connection;

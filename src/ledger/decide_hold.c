@@ -166,7 +166,7 @@ static bool repeats(const struct ledger *ledger, const struct work *work)
 
 static enum outcome settled(const struct ledger *ledger, struct work *work)
 {
-	if (repeats(ledger, work)) {
+	if (repeats(ledger, work) && !ledger->settled_unkept) {
 		work->again = work->hold->lsn;
 		return OUTCOME_ACCEPTED;
 	}

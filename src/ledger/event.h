@@ -120,6 +120,12 @@ struct request {
 	/* CAPTURE, RELEASE: a hold on an account whose name does not begin so is none (borrowed) */
 	struct words within;
 	struct words hold; /* CAPTURE, RELEASE: its id.  HOLD without `id`: the one made for it */
+	/*
+	 * REQUEST_TRANSACTION: the events that its legs are the sums of (borrowed), if it was made
+	 * of any: an id stands for these, each with its place.
+	 */
+	const struct leg *events;
+	uint32_t event_count;
 	struct leg leg[LEGS_MAX];
 };
 

@@ -84,6 +84,7 @@ struct ledger {
 	struct work work[GROUP_MAX];
 	char holder[ACCOUNT_NAME_MAX]; /* the account of the hold that is being settled */
 	uint32_t holder_length;
+	bool settled_unkept; /* the record of the settlement that is asked for again is gone */
 	union {
 		struct record_head head; /* for its alignment */
 		unsigned char bytes[RECORD_GROUP_MAX];

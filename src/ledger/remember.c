@@ -14,7 +14,7 @@
 /* What a request means besides words. */
 struct meaning {
 	uint8_t kind, balanced, has_capture, legs;
-	uint8_t match, frozen, empties, unused;
+	uint8_t match, frozen, empties, summed;
 	uint32_t ttl;
 	uint32_t note_length;
 	uint64_t version;
@@ -35,6 +35,22 @@ static unsigned char *add(unsigned char *at, const void *bytes, size_t length)
 	return at + length;
 }
 
+/* Many events as one: MEANING, then each of them by what came before it. */
+static uint64_t fingerprint_of_events(const struct ledger *ledger, const struct request *request,
+                                      const struct meaning *meaning)
+{
+	unsigned char bytes[sizeof(int64_t) + ACCOUNT_NAME_MAX];
+	uint64_t sum = XXH3_64bits_withSeed(meaning, sizeof *meaning, ledger->key);
+
+	for (uint32_t i = 0; i < request->event_count; i++) {
+		const struct leg *event = &request->events[i];
+		unsigned char *at = add(bytes, &event->amount, sizeof event->amount);
+		at = add(at, event->account.bytes, event->account.length);
+		sum = XXH3_64bits_withSeed(bytes, (size_t)(at - bytes), sum);
+	}
+	return XXH3_64bits_withSeed(request->note.bytes, request->note.length, sum);
+}
+
 uint64_t remember_fingerprint(const struct ledger *ledger, const struct request *request)
 {
 	unsigned char bytes[MEANING_MAX];
@@ -48,6 +64,7 @@ uint64_t remember_fingerprint(const struct ledger *ledger, const struct request 
 	                                .match = (uint8_t)request->match,
 	                                .frozen = (uint8_t)request->attributes.frozen,
 	                                .empties = request->empties,
+	                                .summed = request->events != NULL,
 	                                .ttl = request->ttl,
 	                                .note_length = request->note.length,
 	                                .version = request->version,
@@ -55,6 +72,8 @@ uint64_t remember_fingerprint(const struct ledger *ledger, const struct request 
 	                                .floor = request->attributes.floor,
 	                                .ceiling = request->attributes.ceiling};
 
+	if (request->events != NULL)
+		return fingerprint_of_events(ledger, request, &meaning);
 	at = add(at, &meaning, sizeof meaning);
 	for (unsigned i = 0; i < legs; i++) {
 		const struct leg *leg = &request->leg[i];

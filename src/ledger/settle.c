@@ -115,6 +115,15 @@ static bool try_to_settle(struct ledger *ledger, const struct request *request, 
 void settle_apply(struct ledger *ledger, const struct request *request, uint64_t now_us,
                   struct result *result)
 {
+	ledger->settled_unkept = false;
+	while (!try_to_settle(ledger, request, now_us, result))
+		;
+	work_tell(ledger);
+	if (result->outcome != OUTCOME_FORGOTTEN || ledger->work[0].again == 0)
+		return;
+	/* The record that settled it just so has left the journal: the hold itself can still say.
+	 */
+	ledger->settled_unkept = true;
 	while (!try_to_settle(ledger, request, now_us, result))
 		;
 	work_tell(ledger);

@@ -20,6 +20,7 @@ struct atomic {
 	struct request request;
 	char key[ID_MAX]; /* of the Idempotency-Key */
 	struct result result;
+	struct leg events[ARRAY_EVENTS_MAX];
 	uint8_t leg_of[ARRAY_EVENTS_MAX];
 	size_t count;
 };
@@ -157,6 +158,7 @@ static bool add_event(const struct call *call, struct answer *answer, struct ato
 	                           &whole->leg[leg].amount))
 		return refuse_event(call, answer, index, "overflow",
 		                    "The account's amounts leave the range of int64.");
+	atomic->events[atomic->count] = event.leg[0];
 	atomic->leg_of[atomic->count++] = leg;
 	return true;
 }
@@ -211,6 +213,8 @@ static void answer_atomic(const struct call *call, struct answer *answer, const 
 	for (size_t i = 0; i < array->count; i++)
 		if (!add_event(call, answer, &atomic, &array->items[i]))
 			return;
+	atomic.request.events = atomic.events;
+	atomic.request.event_count = (uint32_t)atomic.count;
 	if (!operation_conditions(call, answer, &atomic.request, atomic.key, false))
 		return;
 	if (array->count) {

@@ -351,6 +351,13 @@ static void prepare_body(struct call *call, bool more)
 		call->frame.connection = REPLY_CLOSE;
 }
 
+/* The same for lines.  What arrives behind a body only later is not served any more. */
+static void prepare_lines(struct call *call)
+{
+	if (call->draining && !http_body_is_followed(call->request, call->body, call->body_length))
+		call->frame.connection = REPLY_CLOSE;
+}
+
 /* Is the body to be answered line by line while it comes? */
 static bool is_stream(const struct route *route, const struct call *call)
 {
@@ -493,8 +500,10 @@ static enum step serve(struct connection *connection, char *bytes, size_t *lengt
 	listen_to(connection, head);
 	struct call call = prepare(connection, head, bytes, *length);
 	const struct route *route = head->route;
-	if (is_stream(route, &call))
+	if (is_stream(route, &call)) {
+		prepare_lines(&call);
 		return begin_stream(connection, STREAM_LINES, &call);
+	}
 
 	switch (http_parse_body(request, bytes, length, call.settings->max_body)) {
 	case HTTP_MORE:

@@ -334,7 +334,8 @@ static void finish(struct pass *pass, const char *reason, const char *detail)
 	connection_answer(connection, &pass->out, 0);
 	note_end(connection, stream, reason);
 	connection_expect_nothing(connection);
-	if (reason || stream->closes || connection->worker->phase != PHASE_SERVING)
+	/* A drain ends it after an answer that says so, or once nothing is left to be answered. */
+	if (reason || stream->closes)
 		connection_close(connection, true);
 }
 

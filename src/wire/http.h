@@ -163,6 +163,12 @@ enum http_progress http_body_next(struct http_request *request, char *bytes, siz
                                   size_t *decoded);
 
 /*
+ * Has the whole body of REQUEST arrived, of which nothing was read yet, and something behind it?
+ * BYTES[0..LENGTH) are what has arrived behind the head; they are only looked at.
+ */
+bool http_body_is_followed(const struct http_request *request, char *bytes, size_t length);
+
+/*
  * Percent-decodes SOURCE[0..LENGTH) into TARGET (CAPACITY bytes; may equal SOURCE;
  * not NUL-terminated).  Returns the decoded length, or -1 on a bad escape, a NUL,
  * or if it does not fit.  '+' stays '+': paths, not forms (RFC 3986 2.1).

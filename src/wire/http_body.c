@@ -13,6 +13,7 @@ struct chunks {
 	size_t end;
 	uint64_t body_max;
 	bool endless; /* what came before is forgotten, its extensions as well */
+	bool looks;   /* nothing is moved */
 };
 
 static enum http_progress refuse_chunk(struct http_request *request, const char *detail)
@@ -144,7 +145,8 @@ static enum http_progress data_step(struct http_request *request, struct chunks 
 	size_t here = chunks->end - chunks->read;
 	size_t taken = request->chunk_left < here ? (size_t)request->chunk_left : here;
 
-	memmove(chunks->buffer + chunks->write, chunks->buffer + chunks->read, taken);
+	if (!chunks->looks)
+		memmove(chunks->buffer + chunks->write, chunks->buffer + chunks->read, taken);
 	chunks->write += taken;
 	chunks->read += taken;
 	request->body_length += taken;
@@ -233,7 +235,7 @@ static enum http_progress take_chunks(struct http_request *request, struct chunk
 
 	while (progress == HTTP_DONE && request->state != HTTP_STATE_DONE)
 		progress = step(request, chunks);
-	if (chunks->read != chunks->write) {
+	if (chunks->read != chunks->write && !chunks->looks) {
 		memmove(chunks->buffer + chunks->write, chunks->buffer + chunks->read,
 		        chunks->end - chunks->read);
 		chunks->end -= chunks->read - chunks->write;
@@ -245,7 +247,7 @@ static enum http_progress take_body_chunks(struct http_request *request, char *b
                                            size_t *length, uint64_t body_max)
 {
 	size_t start = request->head_length + (size_t)request->body_length;
-	struct chunks chunks = {buffer, start, start, *length, body_max, false};
+	struct chunks chunks = {buffer, start, start, *length, body_max, false, false};
 	enum http_progress progress = take_chunks(request, &chunks);
 
 	*length = chunks.end;
@@ -285,7 +287,7 @@ static enum http_progress next_of_length(struct http_request *request, size_t le
 enum http_progress http_body_next(struct http_request *request, char *bytes, size_t *length,
                                   size_t *decoded)
 {
-	struct chunks chunks = {bytes, *decoded, *decoded, *length, UINT64_MAX, true};
+	struct chunks chunks = {bytes, *decoded, *decoded, *length, UINT64_MAX, true, false};
 	enum http_progress progress;
 
 	switch (request->state) {
@@ -301,4 +303,16 @@ enum http_progress http_body_next(struct http_request *request, char *bytes, siz
 		*length = chunks.end;
 		return progress;
 	}
+}
+
+bool http_body_is_followed(const struct http_request *request, char *bytes, size_t length)
+{
+	struct http_request copy = *request;
+	struct chunks chunks = {bytes, 0, 0, length, UINT64_MAX, true, true};
+
+	if (copy.state == HTTP_STATE_DONE)
+		return length > 0;
+	if (copy.state == HTTP_STATE_LENGTH)
+		return length > copy.content_length;
+	return take_chunks(&copy, &chunks) == HTTP_DONE && chunks.read < length;
 }

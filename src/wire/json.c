@@ -45,6 +45,7 @@ struct body {
 	const char *takes;         /* ends the detail of unknown_key */
 	const char *example;       /* the detail of not_an_object */
 	unsigned required;         /* bits 1 << enum field */
+	unsigned never_null;       /* likewise: may be left out, but not by null */
 	bool may_be_empty;         /* no bytes at all are an object without keys */
 	struct key keys[KEYS_MAX]; /* ends with a NULL name; missing and invalid values are told in
 	                              the order of enum field */
@@ -115,6 +116,7 @@ static const struct body capture_body = {
     .kind = REQUEST_CAPTURE,
     .takes = "; a capture takes amount, to, id and note",
     .example = "a capture is an object: {\"amount\":5}",
+    .never_null = BIT(FIELD_CAPTURE) | BIT(FIELD_RECEIVER),
     .may_be_empty = true,
     .keys = {{"amount", FIELD_CAPTURE}, {"to", FIELD_RECEIVER}, REMEMBERED}};
 
@@ -192,8 +194,12 @@ static bool take_member(const struct document *document, const struct body *body
 		return json_refuse(document->error, "ambiguous_account", name->at,
 		                   "\"user\" is another name of \"account\"; send one of them");
 	members->key[key->field] = key;
-	/* null means: not given.  What is required is not that easily had. */
-	if (!is_null(document, value) || (body->required & BIT(key->field)) != 0)
+	/*
+	 * null means: not given.  What is required is not that easily had; nor is what would take
+	 * all of a hold, or pay nobody, because some program's variable was empty.
+	 */
+	unsigned needs_value = body->required | body->never_null;
+	if (!is_null(document, value) || (needs_value & BIT(key->field)) != 0)
 		members->value[key->field] = value;
 	return true;
 }
@@ -271,20 +277,6 @@ static bool take_attribute(const struct document *document, enum field field,
 	return true;
 }
 
-static bool take_transfer_to(const struct document *document, const struct json_value *value,
-                             struct request *request)
-{
-	struct words from = request->leg[0].account;
-	struct words *to = &request->leg[1].account;
-
-	if (!json_take_name(value, to, document->error))
-		return false;
-	if (to->length == from.length && memcmp(to->bytes, from.bytes, from.length) == 0)
-		return json_refuse(document->error, "same_account", value->at,
-		                   "\"from\" and \"to\" are the same account");
-	return true;
-}
-
 /* Reads the value TOKEN of FIELD into REQUEST, of whose legs LEG is the one that is being read. */
 static bool take_field(const struct document *document, enum field field, const jsmntok_t *token,
                        struct request *request, struct leg *leg)
@@ -299,7 +291,7 @@ static bool take_field(const struct document *document, enum field field, const 
 	case FIELD_ACCOUNT:
 		return json_take_name(&value, &leg->account, error);
 	case FIELD_TO:
-		return take_transfer_to(document, &value, request);
+		return json_take_name(&value, &request->leg[1].account, error);
 	case FIELD_RECEIVER:
 		request->legs = 1;
 		return json_take_name(&value, &leg->account, error);

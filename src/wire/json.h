@@ -47,13 +47,13 @@ bool json_check(const char *text, size_t length, struct json_error *error);
  * Amounts: an exact int64 as a JSON integer (no fraction, no exponent, "-0" is 0) or as a decimal
  * string of the same form.  Every reader takes "id" (1 to ID_MAX bytes of printable ASCII without
  * space) and "note" (up to NOTE_MAX bytes of UTF-8 without control characters).  null is "not
- * given" for every key that may be left out.
+ * given" for every key that may be left out, but for "amount" and "to" of a capture.
  */
 
 /* {"account":"alice","amount":-5}; "user" is another name of "account". */
 bool json_read_event(char *text, size_t length, struct request *request, struct json_error *error);
 
-/* {"from":..,"to":..,"amount":N}, N > 0 and two accounts (same_account). */
+/* {"from":..,"to":..,"amount":N}, N > 0.  That it is two accounts is for the ledger to say. */
 bool json_read_transfer(char *text, size_t length, struct request *request,
                         struct json_error *error);
 

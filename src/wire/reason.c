@@ -101,7 +101,7 @@ static const struct reason reasons[] = {
     {"account_exists", 409, "There is an account of this name already."},
     {"account_not_empty", 409,
      "Only an account whose balance and held amount are zero, without open holds, is deleted."},
-    {"hold_settled", 409, "The hold was settled in another way before."},
+    {"hold_settled", 409, "The hold has been settled already."},
     {"id_forgotten", 409,
      "The id was used before, and what for is no longer known (see id_window, max_ids, "
      "journal_keep); nothing was applied."},

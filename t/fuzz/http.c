@@ -430,6 +430,26 @@ static void check_stream(const struct reading *whole, const char *bytes, size_t 
 	free(buffer);
 }
 
+/* A look at the body behind WHOLE's head sees what reading it does. */
+static void check_look(const struct reading *whole, const char *bytes, size_t length)
+{
+	struct http_request request;
+	size_t head = whole->request.head_length;
+	char *body = NULL;
+	size_t held = 0;
+
+	http_request_init(&request);
+	http_parse_head(&request, bytes, length);
+	grow(&body, &held, bytes + head, length - head);
+	bool followed = http_body_is_followed(&request, body, held);
+	bool more = whole->length > head + whole->request.body_length;
+	if (whole->progress != HTTP_REFUSED)
+		FUZZ_HOLDS(followed == (whole->progress == HTTP_DONE && more),
+		           "a look sees another end");
+	FUZZ_HOLDS(held == 0 || memcmp(body, bytes + head, held) == 0, "a look changes the body");
+	free(body);
+}
+
 /* ---- one request after the other */
 
 /* Reads the request at BYTES in every way; the raw bytes that it takes, 0 if it is not whole. */
@@ -456,6 +476,7 @@ static size_t judge_request(const char *bytes, size_t length)
 		check_head(bytes, &whole.request);
 		check_parts(bytes, &whole.request);
 		check_again(&whole, bytes, length);
+		check_look(&whole, bytes, length);
 		check_stream(&whole, bytes, length, all);
 		check_stream(&whole, bytes, length, little);
 		check_stream(&whole, bytes, length, drawn);

@@ -337,6 +337,15 @@ static void write_entry(struct text *out, const struct entry *entry, unsigned pr
 		field_words(out, "hold", entry->hold);
 }
 
+/* In the place of the first record that is missing, at LSN. */
+static void write_pruned(struct text *out, uint64_t lsn, unsigned protocol)
+{
+	resp_map(out, 2, protocol);
+	field_lsn(out, lsn);
+	resp_string(out, "type");
+	resp_string(out, "pruned");
+}
+
 /* The walk back through the account's records takes what HTTP's handlers are given. */
 static struct call walker(const struct redis_call *call)
 {
@@ -410,6 +419,15 @@ void tally_statement(struct redis_call *call, struct answer *answer)
 		answer->out.length = 0;
 		redis_error(answer, "ERR read_failed: the journal could not be read");
 		return;
+	}
+	if (found == WALK_PRUNED && count == 0) {
+		answer->reason = reason_find("pruned");
+		redis_error(answer, "PRUNED the journal is no longer kept that far back");
+		return;
+	}
+	if (found == WALK_PRUNED) {
+		write_pruned(&entries, lsn, call->session->protocol);
+		count++;
 	}
 	resp_array(&answer->out, count);
 	text_bytes(&answer->out, entries.bytes, entries.length);
