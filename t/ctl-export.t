@@ -89,6 +89,8 @@ sub test_file {
 	like((ctl(@data, 'export', '-o', "$dir/file"))[1], qr/^\Q$dir\E\/file: up to position \d+: 4 accounts, 2 open holds, 5 ids$/, 'as people read it');
 	is((stat "$dir/file")[2] & 0777, 0600, 'only its owner may read it');
 	is_error([@data, 'export', '-o', "$dir/no/such/file"], 1, 'failed', qr/cannot write: No such file/, 'no folder');
+	is(system("'@{[tallyctl()]}' @data export -o '$dir/quiet' <&- >&- 2>&-") >> 8, 1, 'with nobody to tell it');
+	is(slurp("$dir/quiet"), slurp("$dir/file"), '... it has nothing else');
 	symlink '/dev/null', "$dir/null" or die $!;
 	is((ctl(@data, 'export', '-o', "$dir/null"))[0], 0, 'into a device');
 	ok(-l "$dir/null" && -c "$dir/null", '... which is not replaced');

@@ -176,6 +176,11 @@ SKIP: {
 	like($complaint, qr/^tallyctl: standard output: No space left/, 'and told');
 }
 
+# Standard output that is not there.
+my $closed = `'@{[tallyctl()]}' help 2>&1 >&-`;
+is($? >> 8, 1, 'nor is what nobody gets');
+like($closed, qr/^tallyctl: standard output: Bad file descriptor$/, 'which is told, too');
+
 # ---- completion
 
 my $script = "$source/etc/bash-completion/tallyctl";

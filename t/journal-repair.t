@@ -138,6 +138,14 @@ sub test_sound {
 	ok(!glob("$data/damaged-*"), '... and nothing is copied');
 	my $tallyd = Tallyd->start(config => {%CONFIG}, data_dir => $data);
 	is_error(['-d', $data, 'journal', 'repair', '--yes'], 1, 'failed', qr/tallyd runs on this data directory/, 'one that is used');
+	# Whatever descriptor is missing: what is said goes nowhere, not into the file that gets its number.
+	for my $closed ('>/dev/null 2>&-', '>&- 2>&-', '<&- >&- 2>&-') {
+		my $lock = slurp("$data/lock");
+		system "'@{[tallyctl()]}' -d '$data' journal repair -n --json $closed";
+		is($? >> 8, 1, "the same with $closed");
+		is(slurp("$data/lock"), $lock, '... which writes nothing into the lock');
+	}
+	is((ctl('-d', $data, 'status'))[0], 0, '... so that the daemon is still seen');
 	is($tallyd->stop, 0, 'it stops');
 	return;
 }

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../base/standard.h"
 #include "json_out.h"
 #include "place.h"
 
@@ -460,5 +461,8 @@ int command_main(const struct command *const *table, int argc, char **argv)
 {
 	struct session session = {0};
 
+	/* Before anything is opened: see there. */
+	if (standard_fill() != 0)
+		return command_fail(&session, COMMAND_FAILED, "/dev/null: %s", strerror(errno));
 	return flush(dispatch(&session, table, argc, argv));
 }
