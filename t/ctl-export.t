@@ -7,7 +7,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/lib";
 use Check;
-use Ctl qw(ctl ctl_as_nobody ctl_json is_error stop_all go_on tallyctl);
+use Ctl qw(ctl ctl_as_nobody ctl_json is_error is_number stop_all go_on tallyctl);
 use File::Temp qw(tempdir);
 use JSON::PP ();
 use Mounts;
@@ -85,6 +85,7 @@ sub test_file {
 	my ($status, $json) = ctl_json(@data, 'export', '-o', "$dir/file");
 	is($status, 0, 'into a file');
 	is_deeply([@{$json}{qw(status file accounts holds ids)}], ['done', "$dir/file", 4, 2, 5], 'as a document tells');
+	is_number($json, 'lsn');
 	is(slurp("$dir/file"), (ctl(@data, 'export'))[1], 'which has the same');
 	like((ctl(@data, 'export', '-o', "$dir/file"))[1], qr/^\Q$dir\E\/file: up to position \d+: 4 accounts, 2 open holds, 5 ids$/, 'as people read it');
 	is((stat "$dir/file")[2] & 0777, 0600, 'only its owner may read it');

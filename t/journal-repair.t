@@ -11,7 +11,7 @@ use File::Temp qw(tempdir);
 use FindBin;
 use lib "$FindBin::RealBin/lib";
 use Check;
-use Ctl qw(ctl ctl_json is_error tallyctl);
+use Ctl qw(ctl ctl_json is_error is_number tallyctl);
 use JSON::PP ();
 use POSIX ();
 use Tallyd qw(build_dir slurp wait_until);
@@ -162,6 +162,7 @@ sub test_record {
 	my ($status, $json) = repair($data, '-n');
 	ok(!-e "$data/lock", 'a rehearsal makes nothing');
 	is_deeply([$status, $json->{status}], [0, 'rehearsed'], 'what would be done is told');
+	is_number($json, $_) for 'first', 'end';
 	is($json->{end}, $lsn->{"e-$middle"}, '... the journal would end there');
 	is($json->{undone}, EVENTS - $middle + 1, '... and so many operations be undone');
 	like($json->{damage}, qr/\Q$file\E, offset \d+/, '... because of what is there');

@@ -413,13 +413,11 @@ static int export_to_file(struct exporter *exporter, const char *path)
 static void report_json(const struct exporter *exporter, const char *path)
 {
 	struct json_out out = {.stream = stdout};
-	char lsn[24];
 
-	snprintf(lsn, sizeof lsn, "%" PRIu64, exporter->view.lsn);
 	json_out_open(&out, NULL, '{');
 	json_out_text(&out, "status", "done");
 	json_out_text(&out, "file", path);
-	json_out_text(&out, "lsn", lsn);
+	json_out_count(&out, "lsn", exporter->view.lsn);
 	json_out_count(&out, "accounts", exporter->account_count);
 	json_out_count(&out, "holds", exporter->hold_count);
 	json_out_count(&out, "ids", exporter->id_count);
