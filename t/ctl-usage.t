@@ -7,6 +7,7 @@ use strict;
 use warnings;
 
 use File::Temp qw(tempdir);
+use JSON::PP ();
 use FindBin;
 use lib "$FindBin::RealBin/lib";
 use Ctl qw(ctl ctl_json ctl_as_nobody is_error tallyctl);
@@ -130,6 +131,19 @@ for my $case (
 	like($complaint, qr/^tallyctl: .*$pattern.*\nusage: tallyctl/, 'is refused with the reason and the usage');
 	is($out, '', 'and nothing on standard output');
 }
+# With --json wherever it stands, also behind what is wrong.
+for my $case (['nosuch', '--json'], ['--json', 'nosuch'], ['--nosuch', '--json', 'status'], ['status', '-x', '--json'], ['journal', 'chek', '--json'],
+	['export', '--nosuch', '--json'], ['status', ('-d', $nowhere) x 33, '--json'], ['help', 'statsu', '--json'], ['--json'], ['get', '--json']) {
+	my ($code, $out, $complaint) = ctl(@$case);
+	my $words = join ' ', @$case[0 .. ($#$case < 3 ? $#$case : 3)];
+	is($code, 2, "tallyctl $words");
+	my $said = eval { JSON::PP->new->utf8->decode($out) } || {};
+	is("$said->{status} $said->{reason}", 'error usage', 'says so in JSON');
+	like($complaint, qr/^tallyctl: \Q$said->{detail}\E\nusage:/, 'as in words');
+}
+is((ctl('export', '-o', '--json', '-x'))[0], 2, 'as the value of an option it may mean this');
+my (undef, $by_name) = ctl('-d', $nowhere, 'export', '-o', '--json');
+is($by_name, '', '... but only while the line is not understood');
 my ($version_status, $version) = ctl('-V');
 is($version_status, 0, 'its version');
 like($version, qr/^tallyctl \d+\.\d+\.\d+\n\z/, 'is told');
