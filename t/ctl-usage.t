@@ -221,6 +221,15 @@ SKIP: {
 	is(complete('get', ''), '', 'no names of accounts');
 	is(complete('-c', "$dir/tall"), "$dir/tallyd.conf", 'files behind -c');
 	is(complete('status', '-d', "$dir/da"), "$dir/data", 'directories behind -d');
+	is(complete('--data', '=', '/tmp', 'sna'), 'snapshot', 'behind one with its argument behind =');
+	my $both = "$dir/data $dir/tallyd.conf";
+	for my $words (['import'], ['import', '-t'], ['import', '--rejects'], ['import', '-k'], ['export', '-o'], ['export', '--output'], ['export', '--output', '='],
+		['token', 'list', '-f'], ['--json', 'token', 'add', '-s', 'read', '--file']) {
+		is(complete(@$words, "$dir/"), $both, "names of files behind @$words");
+	}
+	is(complete('export', '--output', '='), complete('export', '-o', ''), '... also of none yet');
+	is(complete('backup', "$dir/"), "$dir/data", 'of directories behind backup');
+	is(complete(@$_, "$dir/"), '', "but none behind @$_") for ['get'], ['export'], ['snapshot', '-t'], ['journal', 'cat', '-n'], ['token', 'list'], ['token', 'add', '-p'];
 	for my $command (@commands) {
 		my ($text) = (ctl('help', split / /, $command))[1];
 		my @options = grep { /^-/ } map { split / / } options_of($text, 'options'), @common;
