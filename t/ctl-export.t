@@ -11,6 +11,7 @@ use Ctl qw(ctl ctl_as_nobody ctl_json is_error is_number stop_all go_on tallyctl
 use File::Temp qw(tempdir);
 use JSON::PP ();
 use Mounts;
+use POSIX ();
 use Tallyd qw(send_all read_response slurp wait_until);
 use Test::More;
 use Time::HiRes qw(time sleep);
@@ -125,6 +126,33 @@ sub test_interrupted {
 		is(join(' ', grep { !m{/file$} } glob "$dir/whole/{.t,}*"), '', 'and nothing else is left') if $number > 4;
 		unlink "$dir/whole/file", glob "$dir/whole/.tallyctl*";
 	}
+	return;
+}
+
+# While it reads it ends at once, and not only when it has read everything.
+sub test_interrupted_reading {
+	my $caught;
+	for (1 .. 200) {
+		my $pid = fork;
+		die "cannot fork: $!" unless defined $pid;
+		if ($pid == 0) {
+			open STDOUT, '>', '/dev/null';
+			open STDERR, '>', '/dev/null';
+			exec tallyctl(), @data, 'export', '-o', "$dir/whole/file" or POSIX::_exit(127);
+		}
+		my $reads = sub { grep { /\.journal$/ } map { readlink || '' } glob "/proc/$pid/fd/*" };
+		1 until $reads->() || slurp("/proc/$pid/stat") =~ /\) Z/;
+		kill STOP => $pid;
+		$caught = $pid, last if $reads->() && (wait_until { slurp("/proc/$pid/stat") =~ /\) T/ }) && $reads->();
+		kill KILL => $pid;
+		waitpid $pid, 0;
+	}
+	ok($caught, 'an export that reads the journal') or return;
+	kill INT => $caught;
+	kill CONT => $caught;
+	waitpid $caught, 0;
+	is($?, POSIX::SIGINT(), '... dies of the signal');
+	is(join(' ', glob "$dir/whole/{.t,}*"), '', '... and leaves nothing');
 	return;
 }
 
@@ -246,6 +274,7 @@ test_moment();
 test_states();
 test_many();
 mkdir "$dir/whole" or die $!;
+test_interrupted_reading();
 test_interrupted();
 test_pruned();
 is($tallyd->stop, 0, 'it stops');

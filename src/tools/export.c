@@ -226,7 +226,7 @@ static int write_holds(struct exporter *exporter)
 			slots[count++] = slot;
 	}
 	qsort(slots, count, sizeof *slots, by_id);
-	for (size_t i = 0; i < count && !ferror(exporter->out); i++)
+	for (size_t i = 0; i < count && !ferror(exporter->out) && !interrupted(); i++)
 		write_hold(exporter, slots[i]);
 	free(slots);
 	return 0;
@@ -274,7 +274,7 @@ static enum store_status read_ids(struct exporter *exporter, FILE *lines, const 
 		return STORE_OK;
 	struct store_reader *reader = store_replay(store, lsn[next]);
 	enum store_status status = reader != NULL ? STORE_OK : STORE_IO;
-	while (next < count && status == STORE_OK && !ferror(lines) && !interrupted()) {
+	while (next < count && status == STORE_OK && !ferror(lines)) {
 		status = store_next(reader, &record);
 		if (status == STORE_OK && record->lsn == lsn[next]) {
 			write_id(exporter, lines, record);
@@ -489,12 +489,14 @@ static int run(const struct session *session, int operands, char **operand)
 	if (status != COMMAND_DONE)
 		return status;
 	exporter.journal = journal;
-	interrupt_catch();
 	if (look(&exporter, snapshots, error) != STORE_OK)
 		status = command_fail(session, errno == EACCES ? COMMAND_DENIED : COMMAND_FAILED,
 		                      "%s", error);
-	else
+	else {
+		/* Until here there is only memory, and whoever wants an end has it at once. */
+		interrupt_catch();
 		status = export_view(&exporter);
+	}
 	view_close(&exporter.view);
 	free(exporter.id_lines);
 	return status;
