@@ -156,6 +156,36 @@ sub test_interrupted_reading {
 	return;
 }
 
+# Killed while it writes, it leaves nothing, either.
+sub test_killed {
+	my $caught;
+	for (1 .. 200) {
+		my $pid = fork;
+		die "cannot fork: $!" unless defined $pid;
+		if ($pid == 0) {
+			open STDOUT, '>', '/dev/null';
+			open STDERR, '>', '/dev/null';
+			exec tallyctl(), @data, 'export', '-o', "$dir/whole/file" or POSIX::_exit(127);
+		}
+		my $writes = sub { grep { m{^\Q$dir\E/whole/.} } map { readlink || '' } glob "/proc/$pid/fd/*" };
+		1 until $writes->() || slurp("/proc/$pid/stat") =~ /\) Z/;
+		kill KILL => $pid;
+		waitpid $pid, 0;
+		last if $caught = ($? & 127) == POSIX::SIGKILL() && !-e "$dir/whole/file";
+		unlink "$dir/whole/file";
+	}
+	ok($caught, 'an export that is killed while it writes');
+	is(join(' ', glob "$dir/whole/{.t,}*"), '', '... leaves nothing');
+	# Where a file cannot be without a name it has another one meanwhile.
+	for (1, 2) {
+		is(system('unshare', '-m', 'sh', '-c', 'mount -t tmpfs none /proc && exec "$@" >/dev/null', 'sh', tallyctl(), @data, 'export', '-o', "$dir/whole/file"), 0, 'an export without /proc');
+		is(slurp("$dir/whole/file"), (ctl(@data, 'export'))[1], '... is the same');
+	}
+	is(join(' ', glob "$dir/whole/{.t,}*"), "$dir/whole/file", '... and all that is left');
+	unlink "$dir/whole/file";
+	return;
+}
+
 # ---- one moment
 
 sub test_moment {
@@ -274,9 +304,11 @@ test_moment();
 test_states();
 test_many();
 mkdir "$dir/whole" or die $!;
+Mounts::tmpfs("$dir/whole", '64M');
 test_interrupted_reading();
 test_interrupted();
+test_killed();
 test_pruned();
 is($tallyd->stop, 0, 'it stops');
-Mounts::run('umount', '-l', "$dir/small");
+Mounts::run('umount', '-l', "$dir/$_") for 'small', 'whole';
 done_testing;

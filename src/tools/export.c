@@ -373,11 +373,41 @@ static int export_to_special(struct exporter *exporter, const char *path)
 	return status == COMMAND_DONE && bad ? cannot_write(exporter->session, path) : status;
 }
 
-/* Under a temporary name in the folder of PATH: a file of that name is whole. */
+/*
+ * Without a name, so that one that is killed leaves nothing; named TEMPORARY where the file system
+ * cannot do that, or there is no /proc to name it by.
+ */
+static int create(int directory, const char *temporary, bool *nameless)
+{
+	int fd = -1;
+
+	/* What is there was left by a process that had this number, or is a trap. */
+	unlink(temporary);
+	if (access("/proc/self/fd", X_OK) == 0)
+		fd = openat(directory, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
+	*nameless = fd >= 0;
+	if (fd < 0)
+		fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	return fd;
+}
+
+/* Only a rename takes the place of what is there: what has no name gets TEMPORARY for a moment. */
+static int publish(int fd, bool nameless, const char *temporary, const char *path)
+{
+	char self[40];
+
+	snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
+	if (nameless && linkat(AT_FDCWD, self, AT_FDCWD, temporary, AT_SYMLINK_FOLLOW) != 0)
+		return -1;
+	return rename(temporary, path);
+}
+
+/* In the folder of PATH, under that name when it is whole. */
 static int export_to_file(struct exporter *exporter, const char *path)
 {
 	char temporary[PLACE_PATH_MAX], folder[PLACE_PATH_MAX];
 	int status = COMMAND_DONE;
+	bool nameless;
 
 	snprintf(folder, sizeof folder, "%s", path);
 	int written = snprintf(temporary, sizeof temporary, "%s/" TEMPORARY_NAME "-%ld",
@@ -389,20 +419,18 @@ static int export_to_file(struct exporter *exporter, const char *path)
 			close(directory);
 		return cannot_write(exporter->session, path);
 	}
-	/* What is there was left by a process that had this number, or is a trap. */
-	unlink(temporary);
-	int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	int fd = create(directory, temporary, &nameless);
 	exporter->out = fd >= 0 ? fdopen(fd, "w") : NULL;
 	if (exporter->out == NULL) {
 		status = cannot_write(exporter->session, path);
 	} else {
 		setvbuf(exporter->out, NULL, _IOFBF, STREAM_BUFFER);
 		status = write_all(exporter);
-		bool bad = fflush(exporter->out) != 0 || ferror(exporter->out) || fsync(fd) != 0;
-		bad |= fclose(exporter->out) != 0;
 		if (status == COMMAND_DONE &&
-		    (bad || rename(temporary, path) != 0 || fsync(directory) != 0))
+		    (fflush(exporter->out) != 0 || ferror(exporter->out) || fsync(fd) != 0 ||
+		     publish(fd, nameless, temporary, path) != 0 || fsync(directory) != 0))
 			status = cannot_write(exporter->session, path);
+		fclose(exporter->out);
 	}
 	if (status != COMMAND_DONE)
 		unlink(temporary);
