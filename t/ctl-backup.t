@@ -8,7 +8,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/lib";
 use Check;
-use Ctl qw(ctl ctl_json is_error tallyctl);
+use Ctl qw(ctl ctl_json is_error is_number tallyctl);
 use File::Path qw(remove_tree);
 use File::Temp qw(tempdir);
 use Mounts;
@@ -90,6 +90,7 @@ sub test_running {
 		my ($status, $json, $err) = ctl_json(@data, 'backup', "$dir/b$number");
 		is($status, 0, 'a backup while money moves') or diag($err);
 		is_deeply([@{$json}{qw(status directory)}], ['done', "$dir/b$number"], '... is told');
+		is_number($json, 'lsn');
 		$lsn{ $json->{lsn} } = 1;
 		is((ctl('-d', "$dir/b$number", 'journal', 'check'))[1] =~ / to (\d+)/ ? $1 : '', $json->{lsn}, '... up to where it says');
 	}

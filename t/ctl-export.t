@@ -7,10 +7,11 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/lib";
 use Check;
-use Ctl qw(ctl ctl_as_nobody ctl_json is_error stop_all go_on tallyctl);
+use Ctl qw(ctl ctl_as_nobody ctl_json is_error is_number stop_all go_on tallyctl);
 use File::Temp qw(tempdir);
 use JSON::PP ();
 use Mounts;
+use POSIX ();
 use Tallyd qw(send_all read_response slurp wait_until);
 use Test::More;
 use Time::HiRes qw(time sleep);
@@ -85,10 +86,13 @@ sub test_file {
 	my ($status, $json) = ctl_json(@data, 'export', '-o', "$dir/file");
 	is($status, 0, 'into a file');
 	is_deeply([@{$json}{qw(status file accounts holds ids)}], ['done', "$dir/file", 4, 2, 5], 'as a document tells');
+	is_number($json, 'lsn');
 	is(slurp("$dir/file"), (ctl(@data, 'export'))[1], 'which has the same');
 	like((ctl(@data, 'export', '-o', "$dir/file"))[1], qr/^\Q$dir\E\/file: up to position \d+: 4 accounts, 2 open holds, 5 ids$/, 'as people read it');
 	is((stat "$dir/file")[2] & 0777, 0600, 'only its owner may read it');
 	is_error([@data, 'export', '-o', "$dir/no/such/file"], 1, 'failed', qr/cannot write: No such file/, 'no folder');
+	is(system("'@{[tallyctl()]}' @data export -o '$dir/quiet' <&- >&- 2>&-") >> 8, 1, 'with nobody to tell it');
+	is(slurp("$dir/quiet"), slurp("$dir/file"), '... it has nothing else');
 	symlink '/dev/null', "$dir/null" or die $!;
 	is((ctl(@data, 'export', '-o', "$dir/null"))[0], 0, 'into a device');
 	ok(-l "$dir/null" && -c "$dir/null", '... which is not replaced');
@@ -122,6 +126,63 @@ sub test_interrupted {
 		is(join(' ', grep { !m{/file$} } glob "$dir/whole/{.t,}*"), '', 'and nothing else is left') if $number > 4;
 		unlink "$dir/whole/file", glob "$dir/whole/.tallyctl*";
 	}
+	return;
+}
+
+# While it reads it ends at once, and not only when it has read everything.
+sub test_interrupted_reading {
+	my $caught;
+	for (1 .. 200) {
+		my $pid = fork;
+		die "cannot fork: $!" unless defined $pid;
+		if ($pid == 0) {
+			open STDOUT, '>', '/dev/null';
+			open STDERR, '>', '/dev/null';
+			exec tallyctl(), @data, 'export', '-o', "$dir/whole/file" or POSIX::_exit(127);
+		}
+		my $reads = sub { grep { /\.journal$/ } map { readlink || '' } glob "/proc/$pid/fd/*" };
+		1 until $reads->() || slurp("/proc/$pid/stat") =~ /\) Z/;
+		kill STOP => $pid;
+		$caught = $pid, last if $reads->() && (wait_until { slurp("/proc/$pid/stat") =~ /\) T/ }) && $reads->();
+		kill KILL => $pid;
+		waitpid $pid, 0;
+	}
+	ok($caught, 'an export that reads the journal') or return;
+	kill INT => $caught;
+	kill CONT => $caught;
+	waitpid $caught, 0;
+	is($?, POSIX::SIGINT(), '... dies of the signal');
+	is(join(' ', glob "$dir/whole/{.t,}*"), '', '... and leaves nothing');
+	return;
+}
+
+# Killed while it writes, it leaves nothing, either.
+sub test_killed {
+	my $caught;
+	for (1 .. 200) {
+		my $pid = fork;
+		die "cannot fork: $!" unless defined $pid;
+		if ($pid == 0) {
+			open STDOUT, '>', '/dev/null';
+			open STDERR, '>', '/dev/null';
+			exec tallyctl(), @data, 'export', '-o', "$dir/whole/file" or POSIX::_exit(127);
+		}
+		my $writes = sub { grep { m{^\Q$dir\E/whole/.} } map { readlink || '' } glob "/proc/$pid/fd/*" };
+		1 until $writes->() || slurp("/proc/$pid/stat") =~ /\) Z/;
+		kill KILL => $pid;
+		waitpid $pid, 0;
+		last if $caught = ($? & 127) == POSIX::SIGKILL() && !-e "$dir/whole/file";
+		unlink "$dir/whole/file";
+	}
+	ok($caught, 'an export that is killed while it writes');
+	is(join(' ', glob "$dir/whole/{.t,}*"), '', '... leaves nothing');
+	# Where a file cannot be without a name it has another one meanwhile.
+	for (1, 2) {
+		is(system('unshare', '-m', 'sh', '-c', 'mount -t tmpfs none /proc && exec "$@" >/dev/null', 'sh', tallyctl(), @data, 'export', '-o', "$dir/whole/file"), 0, 'an export without /proc');
+		is(slurp("$dir/whole/file"), (ctl(@data, 'export'))[1], '... is the same');
+	}
+	is(join(' ', glob "$dir/whole/{.t,}*"), "$dir/whole/file", '... and all that is left');
+	unlink "$dir/whole/file";
 	return;
 }
 
@@ -243,8 +304,11 @@ test_moment();
 test_states();
 test_many();
 mkdir "$dir/whole" or die $!;
+Mounts::tmpfs("$dir/whole", '64M');
+test_interrupted_reading();
 test_interrupted();
+test_killed();
 test_pruned();
 is($tallyd->stop, 0, 'it stops');
-Mounts::run('umount', '-l', "$dir/small");
+Mounts::run('umount', '-l', "$dir/$_") for 'small', 'whole';
 done_testing;

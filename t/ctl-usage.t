@@ -7,6 +7,7 @@ use strict;
 use warnings;
 
 use File::Temp qw(tempdir);
+use JSON::PP ();
 use FindBin;
 use lib "$FindBin::RealBin/lib";
 use Ctl qw(ctl ctl_json ctl_as_nobody is_error tallyctl);
@@ -130,6 +131,19 @@ for my $case (
 	like($complaint, qr/^tallyctl: .*$pattern.*\nusage: tallyctl/, 'is refused with the reason and the usage');
 	is($out, '', 'and nothing on standard output');
 }
+# With --json wherever it stands, also behind what is wrong.
+for my $case (['nosuch', '--json'], ['--json', 'nosuch'], ['--nosuch', '--json', 'status'], ['status', '-x', '--json'], ['journal', 'chek', '--json'],
+	['export', '--nosuch', '--json'], ['status', ('-d', $nowhere) x 33, '--json'], ['help', 'statsu', '--json'], ['--json'], ['get', '--json']) {
+	my ($code, $out, $complaint) = ctl(@$case);
+	my $words = join ' ', @$case[0 .. ($#$case < 3 ? $#$case : 3)];
+	is($code, 2, "tallyctl $words");
+	my $said = eval { JSON::PP->new->utf8->decode($out) } || {};
+	is("$said->{status} $said->{reason}", 'error usage', 'says so in JSON');
+	like($complaint, qr/^tallyctl: \Q$said->{detail}\E\nusage:/, 'as in words');
+}
+is((ctl('export', '-o', '--json', '-x'))[0], 2, 'as the value of an option it may mean this');
+my (undef, $by_name) = ctl('-d', $nowhere, 'export', '-o', '--json');
+is($by_name, '', '... but only while the line is not understood');
 my ($version_status, $version) = ctl('-V');
 is($version_status, 0, 'its version');
 like($version, qr/^tallyctl \d+\.\d+\.\d+\n\z/, 'is told');
@@ -176,6 +190,11 @@ SKIP: {
 	like($complaint, qr/^tallyctl: standard output: No space left/, 'and told');
 }
 
+# Standard output that is not there.
+my $closed = `'@{[tallyctl()]}' help 2>&1 >&-`;
+is($? >> 8, 1, 'nor is what nobody gets');
+like($closed, qr/^tallyctl: standard output: Bad file descriptor$/, 'which is told, too');
+
 # ---- completion
 
 my $script = "$source/etc/bash-completion/tallyctl";
@@ -202,6 +221,15 @@ SKIP: {
 	is(complete('get', ''), '', 'no names of accounts');
 	is(complete('-c', "$dir/tall"), "$dir/tallyd.conf", 'files behind -c');
 	is(complete('status', '-d', "$dir/da"), "$dir/data", 'directories behind -d');
+	is(complete('--data', '=', '/tmp', 'sna'), 'snapshot', 'behind one with its argument behind =');
+	my $both = "$dir/data $dir/tallyd.conf";
+	for my $words (['import'], ['import', '-t'], ['import', '--rejects'], ['import', '-k'], ['export', '-o'], ['export', '--output'], ['export', '--output', '='],
+		['token', 'list', '-f'], ['--json', 'token', 'add', '-s', 'read', '--file']) {
+		is(complete(@$words, "$dir/"), $both, "names of files behind @$words");
+	}
+	is(complete('export', '--output', '='), complete('export', '-o', ''), '... also of none yet');
+	is(complete('backup', "$dir/"), "$dir/data", 'of directories behind backup');
+	is(complete(@$_, "$dir/"), '', "but none behind @$_") for ['get'], ['export'], ['snapshot', '-t'], ['journal', 'cat', '-n'], ['token', 'list'], ['token', 'add', '-p'];
 	for my $command (@commands) {
 		my ($text) = (ctl('help', split / /, $command))[1];
 		my @options = grep { /^-/ } map { split / / } options_of($text, 'options'), @common;

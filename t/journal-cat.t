@@ -54,6 +54,16 @@ sub test_lines {
 	is(join(' ', map { $_->{type} } cat('-s', $said[1]{lsn})), 'transfer hold capture', 'from a position on');
 	is(join(' ', map { $_->{type} } cat('-s', $said[1]{lsn}, '--until', $said[3]{lsn})), 'transfer hold', 'up to another');
 	is(join(' ', map { $_->{type} } cat('-s', $said[4]{lsn})), '', 'behind the last there is nothing');
+	is_error([@data, 'journal', 'cat', '-s', $said[1]{lsn} + $_], 1, 'failed', qr/no record begins at position @{[$said[1]{lsn} + $_]}$/, "... but not from inside a record ($_)") for 1, 8;
+	for my $follow ([], ['-f']) {
+		is_error([@data, 'journal', 'cat', '-s', 1 << 50, @$follow], 1, 'failed', qr/there is no record at position 1125899906842624: the journal ends at \d+/, "nor from behind its end (@$follow)");
+	}
+	is(join(' ', map { $_->{type} } cat('-s', $said[2]{lsn} - 1)), 'transfer hold capture', 'the position before a record is a place, too');
+	is(scalar cat('-s', $_), 5, "so is $_") for 0, 4095;
+	for my $after ($said[1]{lsn} + 1, $said[1]{lsn} + 8, 1 << 50, $said[2]{lsn} - 1, $said[4]{lsn}) {
+		my $feed = $tallyd->request('GET', "/feed?format=ndjson&follow=false&after=$after")->{status};
+		is((ctl(@data, 'journal', 'cat', '-s', $after))[0], $feed == 200 ? 0 : 1, "as of the feed: $after");
+	}
 	is_error(['-d', "$dir/nowhere", 'journal', 'cat'], 1, 'failed', qr/nowhere/, 'no data directory');
 	is((ctl(@data, 'journal', 'cat', '-n', 'x'))[0], 2, 'no number');
 	my $said = `'@{[tallyctl()]}' -d '@{[$tallyd->data_dir]}' journal cat 2>&1 >/dev/full`;

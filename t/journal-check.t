@@ -11,6 +11,7 @@ use File::Temp qw(tempdir);
 use FindBin;
 use JSON::PP;
 use lib "$FindBin::RealBin/lib";
+use Ctl qw(ctl_as_nobody);
 use Tallyd qw(build_dir);
 use Test::More;
 
@@ -118,6 +119,19 @@ is((tallyctl('-c', $forgets->config_file, qw(journal check -i 100000)))[0], 1, '
 is($status, 1, 'no data directory');
 like($err, qr{^tallyctl: \Q$copy\E/nowhere/journal: cannot be opened: No such file}, 'is named');
 ok(!-e "$copy/nowhere", 'and not made');
+
+SKIP: {
+	skip 'only root can be nobody', 4 if $> != 0;
+	chmod 0755, $copy, "$copy/journal" or die $!;
+	my ($last) = reverse sort glob "$copy/journal/*.journal";
+	chmod 0600, glob "$copy/journal/*.journal" or die $!;
+	for my $closed ($last, "$copy/journal") {
+		chmod 0700, $closed or die $!;
+		my ($code, undef, $complaint) = ctl_as_nobody('-d', $copy, qw(journal check));
+		is($code, 4, 'what may not be read is no damage');
+		like($complaint, qr{^tallyctl: \Q$copy\E/journal.*: Permission denied$}, 'and named');
+	}
+}
 
 for my $wrong ([], ['journal'], ['journal', 'chek'], ['-x', 'journal', 'check'],
 	[qw(journal check more)], [qw(journal check -i 0)], [qw(journal check -i 1x)],

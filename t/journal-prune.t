@@ -7,7 +7,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/lib";
 use Check;
-use Ctl qw(ctl ctl_json is_error);
+use Ctl qw(ctl ctl_json is_error is_number);
 use JSON::PP ();
 use Tallyd qw(wait_until);
 use Test::More;
@@ -53,6 +53,7 @@ sub test_prune {
 	is_deeply([$status, @{$json}{qw(segments kept_for)}], [0, 0, 'retention'], 'what is young stays');
 	my $pruned;
 	ok((wait_until { ($status, $pruned) = ctl_json(@data, 'journal', 'prune', '-n', '--keep-bytes', 1); $pruned->{kept_for} eq 'recovery' } 10), 'when all ids are old enough');
+	is_number($pruned, 'first');
 	is($pruned->{status}, 'rehearsed', '... it says what would go');
 	is_deeply([segments()], \@before, '... and nothing goes');
 	# A segment's name is its position: what lies before the third is two segments, less by one is one.

@@ -11,7 +11,7 @@ use File::Temp qw(tempdir);
 use FindBin;
 use lib "$FindBin::RealBin/lib";
 use Check;
-use Ctl qw(ctl ctl_json is_error tallyctl);
+use Ctl qw(ctl ctl_json is_error is_number tallyctl);
 use JSON::PP ();
 use POSIX ();
 use Tallyd qw(build_dir slurp wait_until);
@@ -138,6 +138,14 @@ sub test_sound {
 	ok(!glob("$data/damaged-*"), '... and nothing is copied');
 	my $tallyd = Tallyd->start(config => {%CONFIG}, data_dir => $data);
 	is_error(['-d', $data, 'journal', 'repair', '--yes'], 1, 'failed', qr/tallyd runs on this data directory/, 'one that is used');
+	# Whatever descriptor is missing: what is said goes nowhere, not into the file that gets its number.
+	for my $closed ('>/dev/null 2>&-', '>&- 2>&-', '<&- >&- 2>&-') {
+		my $lock = slurp("$data/lock");
+		system "'@{[tallyctl()]}' -d '$data' journal repair -n --json $closed";
+		is($? >> 8, 1, "the same with $closed");
+		is(slurp("$data/lock"), $lock, '... which writes nothing into the lock');
+	}
+	is((ctl('-d', $data, 'status'))[0], 0, '... so that the daemon is still seen');
 	is($tallyd->stop, 0, 'it stops');
 	return;
 }
@@ -154,6 +162,7 @@ sub test_record {
 	my ($status, $json) = repair($data, '-n');
 	ok(!-e "$data/lock", 'a rehearsal makes nothing');
 	is_deeply([$status, $json->{status}], [0, 'rehearsed'], 'what would be done is told');
+	is_number($json, $_) for 'first', 'end';
 	is($json->{end}, $lsn->{"e-$middle"}, '... the journal would end there');
 	is($json->{undone}, EVENTS - $middle + 1, '... and so many operations be undone');
 	like($json->{damage}, qr/\Q$file\E, offset \d+/, '... because of what is there');

@@ -1,6 +1,6 @@
 #!/usr/bin/perl
-# The manual pages have no fault that mandoc knows of; and tallyd-http(7) names every reason that the
-# code knows, with its status, and no other.
+# The manual pages have no fault that mandoc knows of, and fit on the page that groff makes; and
+# tallyd-http(7) names every reason that the code knows, with its status, and no other.
 use strict;
 use warnings;
 
@@ -61,12 +61,24 @@ is(join("\n", @unknown), '', 'and those that are are in the table');
 my @pages = glob "'$source'/man/*.[1-9]";
 
 cmp_ok(scalar @pages, '>', 0, 'there are pages');
+sub has { my ($program) = @_; return grep { -x "$_/$program" } split /:/, $ENV{PATH} }
+
 SKIP: {
-	skip 'mandoc is not installed', scalar @pages unless grep { -x "$_/mandoc" } split /:/, $ENV{PATH};
+	skip 'mandoc is not installed', scalar @pages unless has('mandoc');
 	for my $page (@pages) {
 		# Whether those that it refers to are there is a matter of what this machine has installed.
 		my @faults = grep { !/referenced manual not found/ } `mandoc -T lint '$page' 2>/dev/null`;
 		is(join('', @faults), '', $page =~ s{.*/}{}r);
+	}
+}
+
+# ---- groff, with which man(1) shows them: what is too wide for a column is broken after each letter
+
+SKIP: {
+	skip 'groff is not installed', scalar @pages unless has('groff');
+	for my $page (@pages) {
+		my @faults = grep { /can't break line/ } `groff -mandoc -Tutf8 -ww '$page' 2>&1 >/dev/null`;
+		is(join('', @faults), '', ($page =~ s{.*/}{}r) . ' fits');
 	}
 }
 done_testing();

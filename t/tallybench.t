@@ -238,6 +238,15 @@ $}, 'is what it is');
 	like($run->{err}, qr/standard output: No space left/, '... and is named');
 };
 
+# No connection gets a number that is printed to.
+subtest 'closed descriptors' => sub {
+	my $child = bench_begin(['sh', '-c', 'exec "$@" <&- >&- 2>&-', 'sh'], '-r', 100, '-d', 1, $urls[0]);
+	my $sockets = sub { grep { /^socket:/ } map { readlink || '' } glob "/proc/$child->{pid}/fd/*" };
+	ok((wait_until { $sockets->() >= 64 }), 'a run has begun');
+	is(join(' ', map { readlink "/proc/$child->{pid}/fd/$_" } 0 .. 2), join(' ', ('/dev/null') x 3), 'they are nothing');
+	is(bench_end($child)->{status}, 1, 'nobody got what it says');
+};
+
 subtest 'progress on a terminal' => sub {
 	my $program = bench_program();
 	my $out = `script -qec '$program -r 100 -d 1.4 $urls[0]' /dev/null </dev/null`;

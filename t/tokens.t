@@ -483,6 +483,20 @@ sub test_tallyctl {
 	is((ctl('token', 'add', '-f', "$dir/new", @$_))[0], 2, "not: @$_") for ['a b'], ['x', '-s', 'reads'], ['x', '-s', 'read,read'], ['x', '-e', '0d'],
 		['x', '-e', '2020-01-01T00:00:00Z'], ['x', '-p', "a\tb"];
 	ok(!-e "$dir/new", 'which makes no file');
+	SKIP: {
+		skip 'there is no /dev/full', 3 unless -e '/dev/full';
+		my $complaint = `'@{[Ctl::tallyctl()]}' token add -f '$dir/new' lost 2>&1 >/dev/full`;
+		is($? >> 8, 1, 'a token that nobody gets');
+		like($complaint, qr/^tallyctl: standard output: cannot write: No space left.*; no token was added$/m, '... is told');
+		ok(!-e "$dir/new", '... and is none');
+	}
+	# In the way of the file that would take its place.
+	mkdir "$dir/new.new" or die $!;
+	my ($void, $lost, $why) = ctl('token', 'add', '-f', "$dir/new", 'void');
+	is($void, 1, 'one that the file does not get');
+	like($lost, qr/^tally_[-\w]{43}$/, '... was printed by then');
+	is($why, "tallyctl: $dir/new.new: File exists; the token that was printed is void\n", '... and is void, as is said');
+	rmdir "$dir/new.new" or die $!;
 	is((ctl('token', 'add', '-f', "$dir/new", 'x'))[0], 0, 'a new file');
 	is((stat "$dir/new")[2] & 07777, 0600, 'is its owner\'s');
 	symlink "$dir/new", "$dir/link" or die $!;

@@ -11,6 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../base/standard.h"
+
 /*
  * What goes to the first process: one byte, the exit status of the first process, and
  * after a status other than 0 the message.  The end without a byte
@@ -115,25 +117,12 @@ static int explain(const char *what, char *error, size_t error_size)
 	return -1;
 }
 
-/* The standard descriptors are open, so that no pipe or socket takes their numbers. */
-static int fill_standard(void)
-{
-	int fd;
-
-	do
-		fd = open("/dev/null", O_RDWR);
-	while (fd != -1 && fd <= STDERR_FILENO);
-	if (fd == -1)
-		return -1;
-	return close(fd);
-}
-
 int daemonize_begin(char *error, size_t error_size)
 {
 	int ends[2];
 	pid_t child;
 
-	if (fill_standard() == -1)
+	if (standard_fill() == -1)
 		return explain("/dev/null", error, error_size);
 	/* A socket, because a write to a pipe whose reader was killed would kill the daemon. */
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == -1)

@@ -225,7 +225,7 @@ static int publish(const struct backup *backup)
 static void report(const struct backup *backup)
 {
 	struct json_out out = {.stream = stdout};
-	char bytes[WORDS_SIZE], lsn[24];
+	char bytes[WORDS_SIZE];
 
 	if (!backup->session->json) {
 		printf("%s: up to position %" PRIu64 ": %s in %" PRIu64 " segments\n", backup->name,
@@ -233,11 +233,10 @@ static void report(const struct backup *backup)
 		       backup->copy.segments);
 		return;
 	}
-	snprintf(lsn, sizeof lsn, "%" PRIu64, backup->copy.end);
 	json_out_open(&out, NULL, '{');
 	json_out_text(&out, "status", "done");
 	json_out_text(&out, "directory", backup->name);
-	json_out_text(&out, "lsn", lsn);
+	json_out_count(&out, "lsn", backup->copy.end);
 	json_out_count(&out, "bytes", backup->copy.bytes);
 	json_out_count(&out, "segments", backup->copy.segments);
 	json_out_close(&out, '}');

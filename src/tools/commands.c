@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../base/standard.h"
 #include "json_out.h"
 #include "place.h"
 
@@ -317,12 +318,16 @@ static int complain(const struct session *session, int letter, char **argv)
 	                       word);
 }
 
+/* What is asked for by an option without a value that every command has, or the program itself. */
+struct asked {
+	bool help, version, json;
+};
+
 /*
- * Reads the options of ARGV: before the command (PLUS "+": up to the first operand), or of it. What
- * was given goes into SESSION; *HELP: help was asked for; *SAY_VERSION likewise.
+ * Reads the options of ARGV: those of the command, or, while there is none, those before it: up to
+ * the first operand.  What was given goes into SESSION and *ASKED.
  */
-static int read_options(struct session *session, const char *plus, int argc, char **argv,
-                        bool *help, bool *say_version)
+static int read_options(struct session *session, int argc, char **argv, struct asked *asked)
 {
 	const struct command_option *own =
 	    session->command != NULL ? session->command->options : NULL;
@@ -331,7 +336,7 @@ static int read_options(struct session *session, const char *plus, int argc, cha
 	struct option long_options[COMMAND_OPTIONS_MAX + sizeof common / sizeof *common + 1];
 	int letter;
 
-	snprintf(letters, sizeof letters, "%s:%s", plus, say_version != NULL ? "V" : "");
+	strcpy(letters, session->command != NULL ? ":" : "+:V");
 	size_t count = describe_all(common, letters, long_options, 0);
 	count = describe_all(own, letters, long_options, count);
 	long_options[count] = (struct option){0};
@@ -341,11 +346,11 @@ static int read_options(struct session *session, const char *plus, int argc, cha
 		if (letter == ':' || letter == '?')
 			return complain(session, letter, argv);
 		if (letter == 'h')
-			*help = true;
+			asked->help = true;
 		else if (letter == 'V')
-			*say_version = true;
+			asked->version = true;
 		else if (letter == LETTER_JSON)
-			session->json = true;
+			asked->json = true;
 		else if (session->given_count == COMMAND_GIVEN_MAX)
 			return command_misused(session, "more than %d options", COMMAND_GIVEN_MAX);
 		else
@@ -380,9 +385,9 @@ static int no_command(const struct session *session, const struct command *const
 	return COMMAND_USAGE;
 }
 
-static int help(const struct command *const *table, int count, char **word)
+static int help(const struct session *session, const struct command *const *table, int count,
+                char **word)
 {
-	const struct session session = {0};
 	int words;
 
 	if (count == 0)
@@ -390,7 +395,7 @@ static int help(const struct command *const *table, int count, char **word)
 	const struct command *command = find(table, count, word, &words);
 	if (command != NULL && words == count)
 		return help_command(stdout, command);
-	return no_command(&session, table, count, word);
+	return no_command(session, table, count, word);
 }
 
 /* Where the data is, and the command itself. */
@@ -419,24 +424,33 @@ static int flush(int status)
 	return COMMAND_FAILED;
 }
 
+/* Is --json among WORDS, up to NULL?  Or the value of an option. */
+static bool has_json(char **word)
+{
+	while (*word != NULL && strcmp(*word, "--json") != 0)
+		word++;
+	return *word != NULL;
+}
+
 static int dispatch(struct session *session, const struct command *const *table, int argc,
                     char **argv)
 {
-	bool wants_help = false;
-	bool wants_version = false;
+	struct asked asked = {0};
 	int words;
-	int status = read_options(session, "+", argc, argv, &wants_help, &wants_version);
 
+	/* What cannot be read may stand before it: until all is read, this is how it is said. */
+	session->json = has_json(argv);
+	int status = read_options(session, argc, argv, &asked);
 	if (status != COMMAND_DONE) {
 		print_usage(stderr, table);
 		return status;
 	}
-	if (wants_version)
+	if (asked.version)
 		return puts(version) < 0 ? COMMAND_FAILED : COMMAND_DONE;
 	argc -= optind;
 	argv += optind;
-	if (wants_help || (argc > 0 && strcmp(argv[0], "help") == 0))
-		return help(table, argc - !wants_help, argv + !wants_help);
+	if (asked.help || (argc > 0 && strcmp(argv[0], "help") == 0))
+		return help(session, table, argc - !asked.help, argv + !asked.help);
 	session->command = argc > 0 ? find(table, argc, argv, &words) : NULL;
 	if (session->command == NULL) {
 		if (argc > 0)
@@ -448,10 +462,11 @@ static int dispatch(struct session *session, const struct command *const *table,
 	/* The last word of its name stands where getopt skips one. */
 	argc -= words - 1;
 	argv += words - 1;
-	status = read_options(session, "", argc, argv, &wants_help, NULL);
+	status = read_options(session, argc, argv, &asked);
 	if (status != COMMAND_DONE)
 		return status;
-	if (wants_help)
+	session->json = asked.json;
+	if (asked.help)
 		return help_command(stdout, session->command);
 	return run(session, argc - optind, argv + optind);
 }
@@ -460,5 +475,8 @@ int command_main(const struct command *const *table, int argc, char **argv)
 {
 	struct session session = {0};
 
+	/* Before anything is opened: see there. */
+	if (standard_fill() != 0)
+		return command_fail(&session, COMMAND_FAILED, "/dev/null: %s", strerror(errno));
 	return flush(dispatch(&session, table, argc, argv));
 }

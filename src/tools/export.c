@@ -226,7 +226,7 @@ static int write_holds(struct exporter *exporter)
 			slots[count++] = slot;
 	}
 	qsort(slots, count, sizeof *slots, by_id);
-	for (size_t i = 0; i < count && !ferror(exporter->out); i++)
+	for (size_t i = 0; i < count && !ferror(exporter->out) && !interrupted(); i++)
 		write_hold(exporter, slots[i]);
 	free(slots);
 	return 0;
@@ -274,7 +274,7 @@ static enum store_status read_ids(struct exporter *exporter, FILE *lines, const 
 		return STORE_OK;
 	struct store_reader *reader = store_replay(store, lsn[next]);
 	enum store_status status = reader != NULL ? STORE_OK : STORE_IO;
-	while (next < count && status == STORE_OK && !ferror(lines) && !interrupted()) {
+	while (next < count && status == STORE_OK && !ferror(lines)) {
 		status = store_next(reader, &record);
 		if (status == STORE_OK && record->lsn == lsn[next]) {
 			write_id(exporter, lines, record);
@@ -373,11 +373,41 @@ static int export_to_special(struct exporter *exporter, const char *path)
 	return status == COMMAND_DONE && bad ? cannot_write(exporter->session, path) : status;
 }
 
-/* Under a temporary name in the folder of PATH: a file of that name is whole. */
+/*
+ * Without a name, so that one that is killed leaves nothing; named TEMPORARY where the file system
+ * cannot do that, or there is no /proc to name it by.
+ */
+static int create(int directory, const char *temporary, bool *nameless)
+{
+	int fd = -1;
+
+	/* What is there was left by a process that had this number, or is a trap. */
+	unlink(temporary);
+	if (access("/proc/self/fd", X_OK) == 0)
+		fd = openat(directory, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
+	*nameless = fd >= 0;
+	if (fd < 0)
+		fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	return fd;
+}
+
+/* Only a rename takes the place of what is there: what has no name gets TEMPORARY for a moment. */
+static int publish(int fd, bool nameless, const char *temporary, const char *path)
+{
+	char self[40];
+
+	snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
+	if (nameless && linkat(AT_FDCWD, self, AT_FDCWD, temporary, AT_SYMLINK_FOLLOW) != 0)
+		return -1;
+	return rename(temporary, path);
+}
+
+/* In the folder of PATH, under that name when it is whole. */
 static int export_to_file(struct exporter *exporter, const char *path)
 {
 	char temporary[PLACE_PATH_MAX], folder[PLACE_PATH_MAX];
 	int status = COMMAND_DONE;
+	bool nameless;
 
 	snprintf(folder, sizeof folder, "%s", path);
 	int written = snprintf(temporary, sizeof temporary, "%s/" TEMPORARY_NAME "-%ld",
@@ -389,20 +419,18 @@ static int export_to_file(struct exporter *exporter, const char *path)
 			close(directory);
 		return cannot_write(exporter->session, path);
 	}
-	/* What is there was left by a process that had this number, or is a trap. */
-	unlink(temporary);
-	int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	int fd = create(directory, temporary, &nameless);
 	exporter->out = fd >= 0 ? fdopen(fd, "w") : NULL;
 	if (exporter->out == NULL) {
 		status = cannot_write(exporter->session, path);
 	} else {
 		setvbuf(exporter->out, NULL, _IOFBF, STREAM_BUFFER);
 		status = write_all(exporter);
-		bool bad = fflush(exporter->out) != 0 || ferror(exporter->out) || fsync(fd) != 0;
-		bad |= fclose(exporter->out) != 0;
 		if (status == COMMAND_DONE &&
-		    (bad || rename(temporary, path) != 0 || fsync(directory) != 0))
+		    (fflush(exporter->out) != 0 || ferror(exporter->out) || fsync(fd) != 0 ||
+		     publish(fd, nameless, temporary, path) != 0 || fsync(directory) != 0))
 			status = cannot_write(exporter->session, path);
+		fclose(exporter->out);
 	}
 	if (status != COMMAND_DONE)
 		unlink(temporary);
@@ -413,13 +441,11 @@ static int export_to_file(struct exporter *exporter, const char *path)
 static void report_json(const struct exporter *exporter, const char *path)
 {
 	struct json_out out = {.stream = stdout};
-	char lsn[24];
 
-	snprintf(lsn, sizeof lsn, "%" PRIu64, exporter->view.lsn);
 	json_out_open(&out, NULL, '{');
 	json_out_text(&out, "status", "done");
 	json_out_text(&out, "file", path);
-	json_out_text(&out, "lsn", lsn);
+	json_out_count(&out, "lsn", exporter->view.lsn);
 	json_out_count(&out, "accounts", exporter->account_count);
 	json_out_count(&out, "holds", exporter->hold_count);
 	json_out_count(&out, "ids", exporter->id_count);
@@ -491,12 +517,14 @@ static int run(const struct session *session, int operands, char **operand)
 	if (status != COMMAND_DONE)
 		return status;
 	exporter.journal = journal;
-	interrupt_catch();
 	if (look(&exporter, snapshots, error) != STORE_OK)
 		status = command_fail(session, errno == EACCES ? COMMAND_DENIED : COMMAND_FAILED,
 		                      "%s", error);
-	else
+	else {
+		/* Until here there is only memory, and whoever wants an end has it at once. */
+		interrupt_catch();
 		status = export_view(&exporter);
+	}
 	view_close(&exporter.view);
 	free(exporter.id_lines);
 	return status;

@@ -44,8 +44,11 @@ struct cat {
 	bool follow;
 	struct store *store;
 	struct store_reader *reader;
-	uint64_t at;  /* the position that is read next */
-	uint64_t end; /* what is not durable is not told */
+	uint64_t at;   /* the position that is read next */
+	uint64_t end;  /* what is not durable is not told */
+	uint64_t tail; /* where a daemon that runs is; 0: not known */
+	bool placed;   /* `after` was seen to be a place in this journal */
+	bool nowhere;  /* or not to be one */
 };
 
 /* --- one operation --- */
@@ -174,7 +177,10 @@ static int open_files(struct cat *cat)
 	if (cat->store == NULL)
 		return fail(cat, status, error);
 	uint64_t first = store_first(cat->store);
-	if (cat->at == 0 && cat->after != 0 && cat->after + SEGMENT_HEAD < first)
+	if (cat->at == 0)
+		cat->placed = cat->after == 0 || cat->after + 1 == first ||
+		              cat->after + 1 + SEGMENT_HEAD == first;
+	if (cat->at == 0 && !cat->placed && cat->after + SEGMENT_HEAD < first)
 		return command_fail(cat->session, COMMAND_FAILED,
 		                    "%s: what came after position %" PRIu64
 		                    " is not kept: the journal begins at %" PRIu64,
@@ -200,10 +206,42 @@ static void find_end(struct cat *cat)
 	                            : NULL;
 
 	cat->end = UINT64_MAX;
+	cat->tail = 0;
 	if (region == NULL)
 		return;
+	cat->tail = atomic_load(&region_marks(region)->tail);
 	cat->end = atomic_load(&region_marks(region)->durable);
 	region_close(region);
+}
+
+/*
+ * What GET /feed takes is taken here: the LSN of a record, or the one before a place where one
+ * begins or ends.  Looks at RECORD, which was read at FROM; NULL: the journal ends there.  False:
+ * `after` is nowhere.
+ */
+static bool place(struct cat *cat, uint64_t from, const struct record_head *record)
+{
+	uint64_t after = cat->after;
+
+	if (cat->placed)
+		return true;
+	cat->placed = after + 1 == from ||
+	              (record != NULL && (after == record->lsn || after + 1 == record->lsn));
+	/* What was answered may not be durable yet (sync = interval), and comes. */
+	bool comes = record != NULL ? record->lsn < after : after < cat->tail;
+	cat->nowhere = !cat->placed && !comes;
+	return !cat->nowhere;
+}
+
+static int fail_nowhere(const struct cat *cat)
+{
+	if (cat->after >= cat->at)
+		return command_fail(cat->session, COMMAND_FAILED,
+		                    "%s: there is no record at position %" PRIu64
+		                    ": the journal ends at %" PRIu64,
+		                    cat->path, cat->after, cat->at);
+	return command_fail(cat->session, COMMAND_FAILED,
+	                    "%s: no record begins at position %" PRIu64, cat->path, cat->after);
 }
 
 /* Tells what is there.  STORE_OK: that was all that is wanted; STORE_END: all that is there. */
@@ -216,8 +254,9 @@ static enum store_status read_some(struct cat *cat)
 	while (status == STORE_OK) {
 		while (cat->at < cat->end && !interrupted() &&
 		       (status = store_next(cat->reader, &record)) == STORE_OK) {
+			uint64_t from = cat->at;
 			cat->at = store_reader_at(cat->reader);
-			if (!tell(cat, record))
+			if (!place(cat, from, record) || !tell(cat, record))
 				return STORE_OK;
 		}
 		if (cat->at >= cat->end || interrupted())
@@ -261,12 +300,16 @@ static int cat_all(struct cat *cat)
 		return status;
 	find_end(cat);
 	enum store_status read = read_some(cat);
-	if (read == STORE_END && cat->follow)
+	if (read == STORE_END && !interrupted())
+		place(cat, cat->at, NULL);
+	if (read == STORE_END && cat->follow && !cat->nowhere)
 		status = follow(cat);
 	else if (read != STORE_OK && read != STORE_END)
 		status = fail(cat, read, NULL);
 	else if (interrupted())
 		status = command_fail(cat->session, COMMAND_FAILED, "interrupted");
+	if (cat->nowhere)
+		status = fail_nowhere(cat);
 	if (fflush(stdout) != 0 || ferror(stdout))
 		return errno == EPIPE
 		           ? COMMAND_DONE

@@ -1,4 +1,5 @@
 /* tallyctl journal check */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -121,7 +122,10 @@ static int check(const struct session *session, int operands, char **operand)
 		        "tallyctl: process %ld is writing this journal: its newest records are not "
 		        "looked at\n",
 		        pid);
-	if (audit_journal(path, &limits, &audit, error) != STORE_OK)
+	enum store_status read = audit_journal(path, &limits, &audit, error);
+	if (read == STORE_IO && errno == EACCES)
+		return command_fail(session, COMMAND_DENIED, "%s", error);
+	if (read != STORE_OK)
 		return command_fail(session, COMMAND_FAILED, "%s", error);
 	if (session->json)
 		report_json(path, &audit);

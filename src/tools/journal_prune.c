@@ -130,25 +130,24 @@ static void report(const struct session *session, const char *journal, const str
                    bool rehearsed)
 {
 	struct json_out out = {.stream = stdout};
-	char bytes[WORDS_SIZE], first[24];
+	char bytes[WORDS_SIZE];
 
-	snprintf(first, sizeof first, "%" PRIu64, done->first);
 	if (session->json) {
 		json_out_open(&out, NULL, '{');
 		json_out_text(&out, "status", rehearsed ? "rehearsed" : "done");
 		json_out_text(&out, "journal", journal);
 		json_out_count(&out, "segments", done->segments);
 		json_out_count(&out, "bytes", done->bytes);
-		json_out_text(&out, "first", first);
+		json_out_count(&out, "first", done->first);
 		json_out_text(&out, "kept_for", kept_words[done->kept]);
 		json_out_close(&out, '}');
 		json_out_end(&out);
 		return;
 	}
-	printf("%s: %" PRIu64 " segments of %s %s removed; it begins at position %s%s: the first "
-	       "segment stays because %s\n",
+	printf("%s: %" PRIu64 " segments of %s %s removed; it begins at position %" PRIu64
+	       "%s: the first segment stays because %s\n",
 	       journal, done->segments, words_bytes(done->bytes, bytes),
-	       rehearsed ? "would be" : "were", first, rehearsed ? " then" : " now",
+	       rehearsed ? "would be" : "were", done->first, rehearsed ? " then" : " now",
 	       kept_because[done->kept]);
 }
 

@@ -119,17 +119,14 @@ static void say_json(const struct repair *repair, const char *status)
 {
 	const struct mend *mend = &repair->mend;
 	struct json_out out = {.stream = stdout};
-	char number[24];
 
 	json_out_open(&out, NULL, '{');
 	json_out_text(&out, "status", status);
 	if (!mend->sound) {
 		json_out_text(&out, "damage", mend->why);
-		snprintf(number, sizeof number, "%" PRIu64, mend->first);
-		json_out_text(&out, "first", number);
+		json_out_count(&out, "first", mend->first);
 	}
-	snprintf(number, sizeof number, "%" PRIu64, mend->end);
-	json_out_text(&out, "end", number);
+	json_out_count(&out, "end", mend->end);
 	json_out_count(&out, "segments_removed", segments_to_go(mend));
 	json_out_count(&out, "snapshots_removed", mend->snapshot_count);
 	json_out_count(&out, "undone", repair->undone);

@@ -192,40 +192,27 @@ static unsigned count_name(const struct tokens *tokens, const char *name)
 	return count;
 }
 
-/* Writes TOKEN into the file PATH. */
-static int add_to(const struct session *session, const char *path, const struct token *token,
+/* Appends LINE, which is TOKEN's, to what FILE is to be. */
+static int append(const struct session *session, struct token_file *file, const struct token *token,
                   const struct text *line)
 {
-	struct token_file *file = malloc(sizeof *file);
-	int status = file == NULL ? command_fail(session, COMMAND_FAILED, "out of memory")
-	                          : token_file_open(session, file, path, true);
-
-	if (status != COMMAND_DONE) {
-		free(file);
-		return status;
-	}
-	if (count_name(&file->tokens, token->name) == TOKENS_OF_NAME) {
-		status = command_fail(session, COMMAND_FAILED,
-		                      "%s: there are two tokens called %s; first remove the older: "
-		                      "tallyctl token remove --older %s",
-		                      path, token->name, token->name);
-	} else if (file->tokens.count == TOKENS_MAX ||
-	           file->length + line->length + 1 > TOKEN_FILE_MAX) {
-		status = command_fail(session, COMMAND_FAILED, "%s: it is full: %d tokens", path,
-		                      TOKENS_MAX);
-	} else {
-		if (file->length > 0 && file->text[file->length - 1] != '\n')
-			file->text[file->length++] = '\n';
-		memcpy(file->text + file->length, line->bytes, line->length);
-		file->length += line->length;
-		status = token_file_write(session, file);
-	}
-	token_file_close(file);
-	free(file);
-	return status;
+	if (count_name(&file->tokens, token->name) == TOKENS_OF_NAME)
+		return command_fail(session, COMMAND_FAILED,
+		                    "%s: there are two tokens called %s; first remove the older: "
+		                    "tallyctl token remove --older %s",
+		                    file->path, token->name, token->name);
+	if (file->tokens.count == TOKENS_MAX || file->length + line->length + 1 > TOKEN_FILE_MAX)
+		return command_fail(session, COMMAND_FAILED, "%s: it is full: %d tokens",
+		                    file->path, TOKENS_MAX);
+	if (file->length > 0 && file->text[file->length - 1] != '\n')
+		file->text[file->length++] = '\n';
+	memcpy(file->text + file->length, line->bytes, line->length);
+	file->length += line->length;
+	return COMMAND_DONE;
 }
 
-static void tell_added(const struct session *session, const char *path, const char *secret,
+/* A token that nobody gets must not be one: it is out before the file has it. */
+static int print_token(const struct session *session, const char *path, const char *secret,
                        const struct token *token, const struct text *line)
 {
 	struct json_out out = {.stream = stdout};
@@ -240,15 +227,43 @@ static void tell_added(const struct session *session, const char *path, const ch
 			json_out_text(&out, "file", path);
 		json_out_close(&out, '}');
 		json_out_end(&out);
-		return;
+	} else {
+		printf("%s\n", secret);
+		if (path == NULL)
+			printf("%.*s", (int)line->length, line->bytes);
 	}
-	printf("%s\n", secret);
-	if (path == NULL)
-		printf("%.*s", (int)line->length, line->bytes);
-	else
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return COMMAND_DONE;
+	return command_fail(session, COMMAND_FAILED,
+	                    "standard output: cannot write: %s; no token was added",
+	                    strerror(errno));
+}
+
+/* Prints TOKEN, and adds it to the file PATH. */
+static int add_to(const struct session *session, const char *path, const char *secret,
+                  const struct token *token, const struct text *line)
+{
+	struct token_file *file = malloc(sizeof *file);
+	int status = file == NULL ? command_fail(session, COMMAND_FAILED, "out of memory")
+	                          : token_file_open(session, file, path, true);
+
+	if (status != COMMAND_DONE) {
+		free(file);
+		return status;
+	}
+	file->in_vain = "; the token that was printed is void";
+	status = append(session, file, token, line);
+	if (status == COMMAND_DONE)
+		status = print_token(session, path, secret, token, line);
+	if (status == COMMAND_DONE)
+		status = token_file_write(session, file);
+	token_file_close(file);
+	free(file);
+	if (status == COMMAND_DONE && !session->json)
 		fprintf(stderr,
 		        "%s: %s was added; keep the token, it cannot be shown again; " RELOAD "\n",
 		        path, token->name);
+	return status;
 }
 
 static int add(const struct session *session, int operands, char **operand)
@@ -268,10 +283,8 @@ static int add(const struct session *session, int operands, char **operand)
 		return status;
 	text_init(&line, bytes, sizeof bytes);
 	token_write(&line, &token);
-	if (!prints)
-		status = add_to(session, path, &token, &line);
-	if (status == COMMAND_DONE)
-		tell_added(session, prints ? NULL : path, secret, &token, &line);
+	status = prints ? print_token(session, NULL, secret, &token, &line)
+	                : add_to(session, path, secret, &token, &line);
 	explicit_bzero(secret, sizeof secret);
 	return status;
 }

@@ -13,13 +13,13 @@
 
 #include "place.h"
 
-static int fail(const struct session *session, const char *path)
+static int fail(const struct session *session, const char *path, const char *more)
 {
 	int cause = errno;
 
 	return command_fail(session,
 	                    cause == EACCES || cause == EPERM ? COMMAND_DENIED : COMMAND_FAILED,
-	                    "%s: %s", path, strerror(cause));
+	                    "%s: %s%s", path, strerror(cause), more);
 }
 
 /* The folder of PATH, open; -1 with errno. */
@@ -78,12 +78,12 @@ int token_file_open(const struct session *session, struct token_file *file, cons
 	unsigned line;
 	int status = COMMAND_DONE;
 
-	*file = (struct token_file){.path = path, .lock = open_folder(path)};
+	*file = (struct token_file){.path = path, .in_vain = "", .lock = open_folder(path)};
 	file->text = malloc(TOKEN_FILE_MAX + TOKEN_LINE_MAX);
 	/* Its folder and not itself is locked: the file is another one after each change. */
 	if (file->lock == -1 || file->text == NULL || flock(file->lock, LOCK_EX) == -1 ||
 	    read_text(file, create) == -1)
-		status = fail(session, path);
+		status = fail(session, path, "");
 	else if (!tokens_read(&file->tokens, file->text, file->length, &line, wrong))
 		status = command_fail(session, COMMAND_FAILED, "%s:%u: %s", path, line, wrong);
 	if (status != COMMAND_DONE)
@@ -136,21 +136,23 @@ int token_file_write(const struct session *session, const struct token_file *fil
 
 	if ((size_t)snprintf(beside, sizeof beside, "%s.new", file->path) >= sizeof beside) {
 		errno = ENAMETOOLONG;
-		return fail(session, file->path);
+		return fail(session, file->path, file->in_vain);
 	}
 	/* What an interrupted change left; nobody else is at it. */
 	unlink(beside);
 	descriptor = open(beside, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (descriptor == -1)
-		return fail(session, beside);
+		return fail(session, beside, file->in_vain);
 	if (write_all(descriptor, file->text, file->length) == -1 ||
 	    give_away(file, descriptor) == -1 || fsync(descriptor) == -1 ||
 	    rename(beside, file->path) == -1) {
-		int status = fail(session, beside);
+		int status = fail(session, beside, file->in_vain);
 		close(descriptor);
 		unlink(beside);
 		return status;
 	}
 	close(descriptor);
-	return fsync(file->lock) == 0 ? COMMAND_DONE : fail(session, file->path);
+	return fsync(file->lock) == 0
+	           ? COMMAND_DONE
+	           : fail(session, file->path, "; it was changed, but perhaps not on the disk");
 }

@@ -14,11 +14,12 @@
 #define TOKEN_FILE_MAX (TOKENS_MAX * TOKEN_LINE_MAX) /* bytes */
 
 struct token_file {
-	const char *path; /* borrowed */
-	int lock;         /* the folder's descriptor; -1: not open */
-	bool is_new;      /* there was none */
-	size_t length;    /* of text */
-	char *text;       /* TOKEN_FILE_MAX + TOKEN_LINE_MAX bytes; owned */
+	const char *path;    /* borrowed */
+	const char *in_vain; /* what is said besides if it cannot be written; borrowed */
+	int lock;            /* the folder's descriptor; -1: not open */
+	bool is_new;         /* there was none */
+	size_t length;       /* of text */
+	char *text;          /* TOKEN_FILE_MAX + TOKEN_LINE_MAX bytes; owned */
 	struct tokens tokens;
 };
 
@@ -31,7 +32,7 @@ int token_file_open(const struct session *session, struct token_file *file, cons
 
 /*
  * Puts what is in file->text in the place of the file, with mode 0600 and the owner of the old one.
- * COMMAND_DONE, or another status, said: then the file is what it was.
+ * COMMAND_DONE, or another status, said: then the file is what it was, if that does not say more.
  */
 int token_file_write(const struct session *session, const struct token_file *file);
 

@@ -17,7 +17,7 @@ use POSIX ();
 use Tallyd qw(build_dir patience slurp wait_until);
 use Test::More ();
 
-our @EXPORT_OK = qw(ctl ctl_json ctl_as_nobody stop_all go_on is_error tallyctl);
+our @EXPORT_OK = qw(ctl ctl_json ctl_as_nobody stop_all go_on is_error is_number tallyctl);
 
 use constant DEADLINE => 20; # seconds for a command
 
@@ -70,6 +70,13 @@ sub is_error {
 	Test::More::is($again, $status, "$name: the same with --json");
 	return Test::More::ok($json && $json->{status} eq 'error' && $json->{reason} eq $reason
 		&& $json->{detail} =~ $pattern, "$name: as a document");
+}
+
+# NAME's value in the document JSON is a number, and not a text of digits; look before it is used as a text.
+sub is_number {
+	my ($json, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return Test::More::like(JSON::PP->new->allow_nonref->encode($json->{$name}), qr/^\d+$/, "$name is a number");
 }
 
 sub _state {

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "../../base/standard.h"
 #include "bench.h"
 #include "report.h"
 
@@ -31,6 +32,10 @@ int main(int argc, char **argv)
 	struct options options;
 	int status = BENCH_GOOD;
 
+	if (standard_fill() != 0) {
+		perror("tallybench: /dev/null");
+		return BENCH_WRONG;
+	}
 	signal(SIGPIPE, SIG_IGN);
 	switch (options_read(&options, argc, argv)) {
 	case OPTIONS_WRONG:
