@@ -95,6 +95,21 @@ is_error(['-d', $dir, 'import', file(@events)], 2, 'usage', qr/name its URL with
 is_error([@here, 'import', '-u', 'ftp://x', file(@events)], 2, 'usage', qr/-u: .*not a URL/, 'another URL');
 is_error([@here, 'import', '-b', 'a b', file(@events)], 2, 'usage', qr/-b: a name of/, 'a batch with a blank');
 
+# What is read is not written over, by no name of it.
+my $precious = file(@mixed);
+link $precious, "$dir/linked" or die $!;
+my $read = slurp($precious);
+is_error([@here, 'import', '-k', '-r', $_, $precious], 2, 'usage', qr/-r: \Q$_\E is the input/, 'the input for the rejects')
+	for $precious, "$dir/linked";
+like(`'@{[tallyctl()]}' -c '@{[$tallyd->config_file]}' import -k -r '$precious' <'$precious' 2>&1`, qr/-r: .* is the input/,
+	'on standard input, too');
+is(slurp($precious), $read, 'it is as it was');
+my $old = file('of last time');
+is((ctl('import', '-u', 'http://127.0.0.1:' . free_port(), '-k', '-r', $old, $precious))[0], 3, 'no daemon is reached');
+is(slurp($old), "of last time\n", 'the rejects of last time stay');
+is((ctl(@here, 'import', '-r', $old, file($events[0])))[0], 0, 'one is, and refuses nothing');
+is(slurp($old), '', 'they are gone');
+
 # ---- an export
 
 my $soon = strftime '%Y-%m-%dT%H:%M:%S.000000Z', gmtime time + 600;
