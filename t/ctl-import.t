@@ -171,6 +171,13 @@ is_deeply([$status, $json->{rejected}], [1, { id_reused => 1 }], 'an id that is 
 ($status, $json) = import_file(file(export('abcd', [account('x-plain', 1, 0)], [])));
 is_deeply([$status, $json->{rejected}], [1, { account_exists => 1 }], 'an account of another export is refused');
 is($tallyd->balance('x-plain'), 100, 'and not added to');
+# The longest names that there are, of characters that are two in JSON.
+my ($quotes, $id) = ('\\"' x 100, '\\"' x 128);
+my $widest = file(export('1dea', [account($quotes, 10, 10)], [hold($id, $quotes, 9, $soon), hold("h$quotes", $quotes, 1, $soon)]));
+is(counts((import_file($widest))[1]), 'ok 6 3 0', 'the longest names');
+sleep 1.1;
+($status, $json, $err) = import_file($widest);
+is(counts($json), 'ok 6 0 3', 'are recognised') or diag $err;
 my @short = export('beef', [account('y1', 1, 0), account('y2', 1, 0)], []);
 splice @short, 2, 1;
 ($status, $json, $err) = import_file(file(@short));
@@ -243,7 +250,31 @@ cmp_ok($tallyd->balance('once'), '<=', 60_000, 'and none was sent twice');
 my @workers = map { $_->{pid} } $tallyd->children('worker');
 stop_all(@workers);
 is_deeply([(ctl_json(@here, 'import', '-p', 0.5, file(@events)))[0]], [7], 'a daemon that does not answer is waited for, not for ever');
+($status, $json, $err) = import_file('-p', 0.5, file(@events[0, 1], '{"account":'));
+is("$status $json->{reason}", '7 timed_out', 'that is what is said, also where a bad line follows');
+unlike($err, qr/is imported/, 'and nothing of what was not answered');
 go_on(@workers);
+
+# What is no tallyd, but says 200 to whatever it is asked.
+for my $case ([file(@events[0 .. 4]), 'application/x-ndjson', "{}\n" x 5], [file(@whole), 'application/json', '{"status":"ok"}'],
+	[file(@whole), 'text/html', '<html></html>'])
+{
+	my ($input, $type, $body) = @$case;
+	my $other = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1') or die $!;
+	my $pid = fork;
+	if ($pid == 0) {
+		alarm 20 * patience();
+		while (my $client = $other->accept) {
+			sysread $client, my $request, 65536;
+			syswrite $client, "HTTP/1.1 200 OK\r\nContent-Type: $type\r\nContent-Length: @{[length $body]}\r\n\r\n$body";
+		}
+	}
+	($status, $json, $err) = ctl_json('import', '-p', 5, '-u', 'http://127.0.0.1:' . $other->sockport, $input);
+	is("$status $json->{status} $json->{accepted}", '1 error 0', "a server that answers $type is not believed");
+	like($err, qr/the answer is not tallyd's/, 'which is said');
+	kill KILL => $pid;
+	waitpid $pid, 0;
+}
 
 # A server that cuts its answers short: what was answered is not sent again, the rest in its order.
 my $server = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1') or die $!;

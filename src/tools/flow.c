@@ -84,6 +84,7 @@ void burst_request(struct burst *burst, uint64_t tag, const char *method, const 
 	                          "application/json\r\nContent-Length: %zu\r\n\r\n",
 	                          method, path, burst->fields, length);
 
+	burst->looks = length == 0;
 	memcpy(at + head, body, length);
 	end_operation(burst, tag, (size_t)head + length);
 }
@@ -238,12 +239,31 @@ static bool is_passing(const char *reason)
 	return false;
 }
 
+void flow_disown(struct flow *flow, unsigned status)
+{
+	snprintf(flow->error, sizeof flow->error,
+	         "%.120s: the answer is not tallyd's: it has status %u, and does not say what was "
+	         "done",
+	         flow->target->url, status);
+}
+
+static bool is_accepted(const struct flow_answer *answer)
+{
+	static const char accepted[] = "\"status\":\"accepted\"";
+
+	return memmem(answer->document, answer->length, accepted, sizeof accepted - 1) != NULL;
+}
+
 static void judge(struct flow *flow, const struct burst *burst, struct flow_answer *answer)
 {
+	bool good = answer->status >= 200 && answer->status < 300;
 	char lsn[24];
 
-	if (answer->status >= 200 && answer->status < 300 &&
-	    !find_word(answer, "\"reason\":\"", answer->reason, sizeof answer->reason)) {
+	if (find_word(answer, "\"reason\":\"", answer->reason, sizeof answer->reason)) {
+		answer->verdict = FLOW_REJECTED;
+	} else if (good && burst->looks) {
+		answer->verdict = FLOW_SHOWN;
+	} else if (good && is_accepted(answer)) {
 		uint64_t known = burst->resent ? burst->mark : flow->highest;
 		uint64_t number =
 		    find_word(answer, ",\"lsn\":\"", lsn, sizeof lsn) ? strtoull(lsn, NULL, 10) : 0;
@@ -251,12 +271,13 @@ static void judge(struct flow *flow, const struct burst *burst, struct flow_answ
 		answer->verdict = before ? FLOW_DUPLICATE : FLOW_ACCEPTED;
 		if (number > flow->highest)
 			flow->highest = number;
-		return;
-	}
-	answer->verdict = FLOW_REJECTED;
-	if (answer->reason[0] == '\0' &&
-	    !find_word(answer, "\"reason\":\"", answer->reason, sizeof answer->reason))
+	} else {
+		answer->verdict = FLOW_REJECTED;
 		snprintf(answer->reason, sizeof answer->reason, "http_%u", answer->status);
+		/* Who says yes to everything must not be believed. */
+		if (good)
+			flow_disown(flow, answer->status);
+	}
 }
 
 /* The answer to the next operation.  False: the connection is to be made again. */
@@ -270,6 +291,8 @@ static bool take_one(struct flow *flow)
 	if (flow->count == 0 || burst->answered == burst->count)
 		return false;
 	judge(flow, burst, &answer);
+	if (flow->error[0] != '\0')
+		return false;
 	bool passing = is_passing(answer.reason) ||
 	               (answer.status >= 500 && strncmp(answer.reason, "http_", 5) == 0);
 	if (answer.verdict == FLOW_REJECTED && passing && !burst->unsafe)

@@ -27,6 +27,7 @@
 struct burst {
 	bool lines;  /* the body of a POST /events, else whole requests */
 	bool unsafe; /* there is an operation without an id: it is sent once */
+	bool looks;  /* they are GETs */
 	uint32_t count;
 	uint32_t answered;
 	uint64_t tag[FLOW_OPERATIONS]; /* the caller's own word on each */
@@ -46,6 +47,8 @@ struct burst {
 enum flow_verdict {
 	FLOW_ACCEPTED,
 	FLOW_DUPLICATE, /* accepted, but before this flow or before in it */
+	FLOW_SHOWN, /* a GET's, with 2xx: whether it is what was looked for is the caller's to see
+	             */
 	FLOW_REJECTED,
 	FLOW_UNKNOWN, /* sent once, and the answer is lost */
 };
@@ -87,6 +90,9 @@ bool flow_drain(struct flow *flow);
 
 /* What ended the flow: "" if nothing did; *LATE: it was its patience. */
 const char *flow_error(const struct flow *flow, bool *late);
+
+/* What answered with STATUS is no tallyd: ends the flow. */
+void flow_disown(struct flow *flow, unsigned status);
 
 /* How often it was connected again. */
 uint64_t flow_reconnects(const struct flow *flow);

@@ -53,8 +53,13 @@ static void bad_line(struct import *import, const char *reason, const char *deta
 {
 	char text[300];
 
-	/* What stands before it comes before it. */
+	/* What stands before it comes before it, and is not said to be there until it is. */
 	import_send_block(import);
+	if (!import->keep_going)
+		flow_drain(import->flow);
+	import_flow_broke(import);
+	if (import->stop)
+		return;
 	tally_refuse(&import->tally, import->tally.lines, reason, detail);
 	if (!import->line_long)
 		import_reject(import, import->line, import->line_length);

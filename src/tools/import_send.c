@@ -5,7 +5,11 @@
 #include <string.h>
 #include <time.h>
 
+#include "../wire/reply.h"
+#include "http/answer.h"
 #include "import_parts.h"
+
+_Static_assert(ANSWER_KEEP >= REPLY_HOLD_MAX, "a hold is kept whole, so that it is recognised");
 
 #define DEFERRED_MAX 1000000 /* accounts with holds and limits that they break */
 
@@ -74,15 +78,23 @@ static void take_deferred(struct import *import, size_t index, const struct flow
 		import->tally.duplicate++;
 }
 
-static void same_hold(struct item *item, const struct block *block,
+/* ANSWER to a look at a hold whose id is taken: is it the one that was to be placed? */
+static void same_hold(struct import *import, struct item *item, const struct block *block,
                       const struct flow_answer *answer)
 {
+	static const char hold[] = "{\"hold\":";
 	const char *line = block->text + item->at;
 	struct import_line want, got;
 	struct json_error error;
 	static const char *const keys[] = {"account", "amount"};
 
-	if (answer->status != 200 || !import_line_read(line, item->length, &want, &error) ||
+	if (answer->verdict != FLOW_SHOWN)
+		return;
+	if (answer->length < sizeof hold || memcmp(answer->document, hold, sizeof hold - 1) != 0) {
+		flow_disown(import->flow, answer->status);
+		return;
+	}
+	if (!import_line_read(line, item->length, &want, &error) ||
 	    !import_line_read(answer->document, answer->length, &got, &error))
 		return;
 	for (size_t i = 0; i < 2; i++) {
@@ -108,7 +120,7 @@ void import_take(void *context, uint64_t tag, const struct flow_answer *answer)
 	struct item *item = &block->item[index];
 	block->pending--;
 	if (step == STEP_LOOK) {
-		same_hold(item, block, answer);
+		same_hold(import, item, block, answer);
 		return;
 	}
 	note_answer(item, answer);
