@@ -66,6 +66,14 @@ is($tallyd->balance('plain'), 3000, 'twice');
 my $said = `printf '{"account":"in","amount":7,"id":"in"}' | '@{[tallyctl()]}' -c '@{[$tallyd->config_file]}' import`;
 like($said, qr/^lines +1\naccepted +1\nduplicate +0\n\z/, 'from standard input, to people, without a last line\'s end');
 
+($status, $json, $err) = import_file(file("\r", $events[0], "\r", "\r", $events[1] . "\r", '', "\r"));
+is("$status " . counts($json), '0 ok 7 0 2', 'with ends of lines from elsewhere a line may be empty, too') or diag $err;
+for my $nothing (file(), file('', "\r")) {
+	($status, $json, $err) = import_file($nothing);
+	is($status, 0, 'an input without lines is imported');
+	is($err, "tallyctl: nothing was imported: the input is empty\n", 'and said to be that');
+}
+
 # ---- what is refused
 
 $tallyd->call(PUT => '/accounts/poor', { floor => 0 });

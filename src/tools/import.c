@@ -228,6 +228,8 @@ static int conclude(struct import *import)
 	}
 	if (!fine)
 		fprintf(stderr, "tallyctl: %s\n", import->detail);
+	else if (!import->anything)
+		fputs("tallyctl: nothing was imported: the input is empty\n", stderr);
 	tally_report(tally, import->session->json, fine ? "ok" : "error",
 	             reason_for(import->status), fine ? NULL : import->detail,
 	             flow_reconnects(import->flow));

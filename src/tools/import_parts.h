@@ -76,6 +76,7 @@ struct import {
 	size_t deferred_count, deferred_room;
 	struct deferred *deferred;
 
+	bool anything; /* a line that is not empty was read */
 	bool stop;
 	int status;
 	char detail[512];

@@ -145,12 +145,18 @@ static void take_end(struct import *import, const struct import_line *line)
 		    "again, and import that");
 }
 
+/* Empty, as lines that end with CRLF are empty, too. */
+static bool is_empty(const struct import *import)
+{
+	return import->line_length == 0 || (import->line_length == 1 && import->line[0] == '\r');
+}
+
 static void take_line(struct import *import)
 {
 	struct import_line line;
 	struct json_error error;
 
-	import->tally.lines++;
+	import->anything = true;
 	if (import->line_long) {
 		bad_line(import, "line_too_long", "longer than 4096 bytes");
 	} else if (!import_line_read(import->line, import->line_length, &line, &error)) {
@@ -181,10 +187,9 @@ static void take_line(struct import *import)
 void import_take_all(struct import *import)
 {
 	while (!import->stop && read_line(import)) {
-		if (import->line_length > 0)
+		import->tally.lines++;
+		if (!is_empty(import))
 			take_line(import);
-		else
-			import->tally.lines++;
 		tally_draw(&import->tally);
 	}
 	import_send_block(import);
