@@ -377,4 +377,75 @@ for my $time ('once', 'twice') {
 is($json->{accepted}, 0, 'the second time nothing is new');
 is($tallyd->stop, 0, 'it stops');
 
+# ---- ids that are forgotten: accounts do not rest on them
+
+$tallyd = Tallyd->start(config => { max_ids => 1000, ring_size => '8M', journal_segment => '16M' });
+@here = ('-c', $tallyd->config_file);
+my $forgotten = 0;
+sub forget {
+	for (1 .. 3) {
+		$forgotten++;
+		$tallyd->call(POST => '/events', [map { { account => 'noise', amount => 1, id => "noise-$forgotten-$_" } } 1 .. 1000]);
+	}
+	return;
+}
+my @crowd = map { account("crowd$_", $_, 0, $_ % 7 ? undef : $_ + 1, undef, $_ % 5 ? 'none' : 'all') } 1 .. 4000;
+my $crowd = file(export('c0', \@crowd, []));
+$pid = begin(@here, 'import', $crowd);
+ok((wait_until { defined $tallyd->balance('crowd2000') }), 'an import with more ids than there is room for');
+kill KILL => $pid;
+waitpid $pid, 0;
+isnt($tallyd->balance('crowd4000'), 4000, 'is killed');
+sub wrong_ones { return join ' ', grep { my $is = $tallyd->balance("crowd$_"); !defined $is || $is != $_ } 1 .. 4000 }
+for my $time ('again', 'and again') {
+	($status, $json, $err) = import_file($crowd);
+	is("$status $json->{status} @{[$json->{accepted} + $json->{duplicate}]}", '0 ok 4000', "it is run $time") or diag $err;
+	is(substr(wrong_ones(), 0, 40), '', 'and every balance is there once');
+}
+is($json->{accepted}, 0, 'at last nothing is new');
+is($tallyd->call(GET => '/accounts/crowd35')->{json}{frozen}, 'all', 'limits are there');
+is($tallyd->call(GET => '/accounts/crowd35')->{json}{version}, 3, 'and were given once');
+
+# What an import that was killed between its steps leaves, when ids are kept and when they are not.
+sub created { my ($key, $name) = @_; return $tallyd->call(POST => '/accounts', { account => $name, id => "import:$key:4711:a:$name" })->{status} }
+sub given { my ($key, $name, $amount) = @_; return $tallyd->call(POST => '/events', { account => $name, amount => $amount, id => "import:$key:4711:b:$name" }, { 'If-Match' => '"1"' })->{status} }
+for my $key ('1de', '2de') {
+	my @steps = (account("made$key", 5, 0), account("given$key", 6, 0, 9), account("used$key", 7, 0), account("between$key", 8, 0),
+		account("empty$key", 0, 0), account("held$key", 10, 10, 5), account("anew$key", 9, 0), account("theirs$key", 1, 0));
+	my $steps = file(export($key, \@steps, [hold("hold$key", "held$key", 10, $soon)]));
+	is(created($key, "$_$key"), 201, "$_ is made") for qw(made given used between empty held anew);
+	is(given($key, "given$key", 6), 200, 'one has its balance');
+	is(given($key, "used$key", 7), 200, 'as has another');
+	is($tallyd->call(POST => '/events', { account => "$_$key", amount => 1 })->{status}, 200, "somebody uses $_") for qw(used between empty);
+	$tallyd->call(DELETE => "/accounts/anew$key");
+	$tallyd->call(POST => '/accounts', { account => "$_$key" }) for qw(anew theirs);
+	forget() if $key eq '2de';
+	($status, $json, $err) = import_file($steps);
+	is($status, 1, 'accounts that somebody else has used are left');
+	is_deeply($json->{rejected}, { account_exists => 3 }, 'and refused') or diag $err;
+	like($err, qr/line $_: account_exists/, "line $_") for 5, 8, 9;
+	is(join(' ', map { $tallyd->balance("$_$key") } qw(made given used between empty held anew theirs)), '5 6 8 1 1 10 0 0',
+		'the others have their balances, once');
+	is($tallyd->call(GET => "/accounts/$_->[0]$key")->{json}{floor}, $_->[1], "$_->[0] has its limits") for ['given', 9], ['held', 5];
+	# Limits that were changed later stay.
+	$tallyd->call(PUT => "/accounts/$_$key", { floor => -3 }) for qw(given held);
+	forget();
+	($status, $json, $err) = import_file($steps);
+	is("$json->{accepted} $json->{duplicate}", '0 6', 'again nothing is new') or diag $err;
+	is($tallyd->call(GET => "/accounts/$_$key")->{json}{floor}, -3, "the later limits of $_ stay") for qw(given held);
+	is(join(' ', map { $tallyd->balance("$_$key") } qw(made given used between empty held anew theirs)), '5 6 8 1 1 10 0 0',
+		'and all balances');
+}
+# An account that has changed as often as is looked back, and once more.
+my $deep = file(export('3de', [account('deep3de', 5, 0)], []));
+created('3de', 'deep3de');
+given('3de', 'deep3de', 5);
+$tallyd->call(POST => '/events', [map { { account => 'deep3de', amount => 1 } } 1 .. 999]);
+forget();
+is_deeply([@{(import_file($deep))[1]}{qw(accepted duplicate)}], [0, 1], 'after 999 changes it is known');
+$tallyd->call(POST => '/events', { account => 'deep3de', amount => 1 });
+is_deeply((import_file($deep))[1]{rejected}, { account_exists => 1 }, 'after 1000 it is not');
+is($tallyd->balance('deep3de'), 1005, 'and has nothing more');
+is($tallyd->stop, 0, 'it stops');
+
 done_testing();

@@ -73,17 +73,20 @@ void burst_line(struct burst *burst, uint64_t tag, const char *line, size_t leng
 }
 
 void burst_request(struct burst *burst, uint64_t tag, const char *method, const char *path,
-                   const char *body, size_t length)
+                   uint64_t version, const char *body, size_t length)
 {
 	char *at = burst->text + burst->at[burst->count];
-	int head = length == 0
-	               ? snprintf(at, FLOW_REQUEST_MAX, "%s %s HTTP/1.1\r\nHost: tallyd\r\n%s\r\n",
-	                          method, path, burst->fields)
-	               : snprintf(at, FLOW_REQUEST_MAX,
-	                          "%s %s HTTP/1.1\r\nHost: tallyd\r\n%sContent-Type: "
-	                          "application/json\r\nContent-Length: %zu\r\n\r\n",
-	                          method, path, burst->fields, length);
+	char condition[48] = "";
 
+	if (version != 0)
+		snprintf(condition, sizeof condition, "If-Match: \"%" PRIu64 "\"\r\n", version);
+	int head = snprintf(at, FLOW_REQUEST_MAX, "%s %s HTTP/1.1\r\nHost: tallyd\r\n%s%s", method,
+	                    path, burst->fields, condition);
+	if (length != 0)
+		head +=
+		    snprintf(at + head, FLOW_REQUEST_MAX - (size_t)head,
+		             "Content-Type: application/json\r\nContent-Length: %zu\r\n", length);
+	head += snprintf(at + head, FLOW_REQUEST_MAX - (size_t)head, "\r\n");
 	burst->looks = length == 0;
 	memcpy(at + head, body, length);
 	end_operation(burst, tag, (size_t)head + length);

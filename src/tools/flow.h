@@ -105,8 +105,11 @@ bool burst_has_room(const struct burst *burst, size_t length);
 /* Adds an event as a line, without its end. */
 void burst_line(struct burst *burst, uint64_t tag, const char *line, size_t length);
 
-/* Adds a request with a body of JSON; "" with METHOD GET. */
+/*
+ * Adds a request with a body of JSON; "" with METHOD GET.  It is only for VERSION of the account,
+ * or any if that is 0.
+ */
 void burst_request(struct burst *burst, uint64_t tag, const char *method, const char *path,
-                   const char *body, size_t length);
+                   uint64_t version, const char *body, size_t length);
 
 #endif
