@@ -301,6 +301,7 @@ if ($cutter == 0) {
 	for my $part (@script) {
 		my ($wanted, $answers) = @$part;
 		my $client = $server->accept;
+		close $server->accept if $part == $script[0]; # how many ids it remembers
 		my $request = '';
 		my $body = join '', map { "$_\n" } @$wanted;
 		1 while $request !~ /\r\n\r\n(?:[^\n]*\n){@{[scalar @$wanted]}}\z/ && sysread $client, $request, 65536, length $request;
@@ -446,6 +447,49 @@ is_deeply([@{(import_file($deep))[1]}{qw(accepted duplicate)}], [0, 1], 'after 9
 $tallyd->call(POST => '/events', { account => 'deep3de', amount => 1 });
 is_deeply((import_file($deep))[1]{rejected}, { account_exists => 1 }, 'after 1000 it is not');
 is($tallyd->balance('deep3de'), 1005, 'and has nothing more');
+is($tallyd->stop, 0, 'it stops');
+
+# ---- ids that are forgotten: events do, and are not sent where that can be seen
+
+$tallyd = Tallyd->start(config => { workers => 2, max_ids => 1000, ring_size => '8M', journal_segment => '16M' });
+@here = ('-c', $tallyd->config_file);
+sub piped {
+	my ($input, @options) = @_;
+	my $out = `cat '$input' | '@{[tallyctl()]}' --json -c '@{[$tallyd->config_file]}' import @options 2>'$dir/err'`;
+	return ($? >> 8, JSON::PP->new->decode($out), slurp("$dir/err"));
+}
+my $few = many('few', 900);
+for my $time (0, 1) {
+	($status, $json, $err) = import_file($few);
+	is("$status $err" . counts($json), '0 ' . ($time ? 'ok 900 0 900' : 'ok 900 900 0'), 'fewer lines than ids are remembered');
+	($status, $json, $err) = piped($few);
+	is("$status $err" . counts($json), '0 ok 900 0 900', 'from a pipe as well');
+}
+my $too_many = many('too', 3000);
+my $unnamed = file(map { '{"user":"too","amount":1}' } 1 .. 1001);
+is_error([@here, 'import', @$_], 2, 'usage', qr/remembers only 1000, .*count twice; raise max_ids, .*--once/, 'more of them')
+	for [$too_many], ['-b', 'may-2026', $unnamed];
+is($tallyd->balance('too'), undef, 'are not sent');
+($status, $json, $err) = import_file('--no-resume', $unnamed);
+is("$status $err" . counts($json), '0 ok 1001 1001 0', 'without ids they are, as before');
+($status, $json, $err) = import_file('--once', $too_many);
+is("$status $err" . counts($json), '0 ok 3000 3000 0', 'and where that is wanted');
+($status, $json, $err) = piped(many('pipe', 3000));
+is("$status " . counts($json), '1 error 3000 3000 0', 'of a pipe it is seen later');
+like($err, qr/^tallyctl: line 1001: these are more lines than the daemon remembers ids \(1000\): do not repeat/m, 'when it happens');
+like($err, qr/^tallyctl: the daemon has forgotten ids of these lines already: do not import them again/m, 'and at the end');
+($status, $json, $err) = piped($too_many, '--once');
+is("$status $err$json->{status}", '0 ok', 'unless that is wanted');
+# Others take the room: what is older by a second or two makes it.
+sleep 2.2;
+my $rest = file(map { qq({"account":"rest","amount":1,"id":"rest-$_"}) } 1 .. 10);
+import_file($rest);
+open my $more, '>>', $rest or die $!;
+print {$more} map { qq({"account":"rest","amount":1,"id":"rest-$_"}\n) } 11 .. 900;
+close $more or die $!;
+($status, $json, $err) = import_file($rest);
+is("$status " . counts($json), '0 ok 900 890 10', 'an import that goes on where it ended');
+is($err, "tallyctl: meanwhile the daemon has forgotten ids, perhaps of these lines: do not import them again\n", 'says what it cannot know');
 is($tallyd->stop, 0, 'it stops');
 
 done_testing();

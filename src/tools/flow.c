@@ -209,6 +209,41 @@ static uint64_t look_up_position(const struct target *target, const char *fields
 	return position;
 }
 
+static bool read_all(int fd, char *text, size_t size)
+{
+	struct pollfd readable = {.fd = fd, .events = POLLIN};
+	size_t length = 0;
+
+	while (length < size - 1 && poll(&readable, 1, LOOK_WAIT) > 0) {
+		ssize_t got = recv(fd, text + length, size - 1 - length, 0);
+		if (got < 0)
+			return false;
+		length += (size_t)got;
+		text[length] = '\0';
+		if (got == 0)
+			return length > 0;
+	}
+	return false;
+}
+
+bool flow_fetch(const struct flow *flow, const char *path, char *text, size_t size)
+{
+	char request[FLOW_FIELDS_SIZE + 256];
+	int fd = target_connect(flow->target, 0);
+	ssize_t asked =
+	    snprintf(request, sizeof request,
+	             "GET %.100s HTTP/1.1\r\nHost: tallyd\r\n%sConnection: close\r\n\r\n", path,
+	             flow->fields);
+
+	if (fd < 0)
+		return false;
+	bool good = target_wait(fd, FLOW_CONNECT_WAIT) == 0 &&
+	            send(fd, request, (size_t)asked, MSG_NOSIGNAL) == asked &&
+	            read_all(fd, text, size);
+	close(fd);
+	return good && strncmp(text, "HTTP/1.1 200 ", 13) == 0;
+}
+
 /* ---- answers */
 
 /* The value of the string member whose comma, name and colon are KEY. */

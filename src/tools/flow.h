@@ -94,6 +94,12 @@ const char *flow_error(const struct flow *flow, bool *late);
 /* What answered with STATUS is no tallyd: ends the flow. */
 void flow_disown(struct flow *flow, unsigned status);
 
+/*
+ * The answer to a GET of PATH, over a connection of its own, into TEXT (SIZE bytes): all of it, its
+ * head too, with a NUL behind it.  False: there is none, it is no 200, or is longer.
+ */
+bool flow_fetch(const struct flow *flow, const char *path, char *text, size_t size);
+
 /* How often it was connected again. */
 uint64_t flow_reconnects(const struct flow *flow);
 

@@ -20,6 +20,7 @@
 #define BATCH_MAX   (ID_MAX - 21) /* bytes of its name, before a colon and a number */
 #define PATIENCE_US 30000000
 #define NO_RESUME   256
+#define ONCE        257
 
 void import_give_up(struct import *import, int status, const char *detail)
 {
@@ -148,6 +149,7 @@ static int read_options(struct import *import, uint64_t *patience)
 	import->batch = command_value(session, 'b');
 	import->keep_going = command_has(session, 'k');
 	import->no_resume = command_has(session, NO_RESUME);
+	import->once = command_has(session, ONCE);
 	if (import->batch != NULL &&
 	    (!json_id_valid(import->batch, strlen(import->batch)) ||
 	     strlen(import->batch) > BATCH_MAX || strpbrk(import->batch, "\"\\") != NULL))
@@ -216,9 +218,10 @@ static const char *reason_for(int status)
 static int conclude(struct import *import)
 {
 	struct tally *tally = &import->tally;
-	bool fine = import->status == COMMAND_DONE;
 
 	tally_wipe(tally);
+	import_check_ids_again(import);
+	bool fine = import->status == COMMAND_DONE;
 	if (fine && tally->refused + tally->unknown > 0) {
 		import->status = COMMAND_FAILED;
 		snprintf(import->detail, sizeof import->detail,
@@ -282,6 +285,8 @@ static int run_import(const struct session *session, int operands, char **operan
 	if (status == COMMAND_DONE)
 		status = connect_flow(import, &target, url, patience);
 	if (status == COMMAND_DONE)
+		status = import_check_ids(import);
+	if (status == COMMAND_DONE)
 		status = open_rejects(import);
 	if (status == COMMAND_DONE) {
 		import_take_all(import);
@@ -299,6 +304,7 @@ static const struct command_option options[] = {
     {'t', "token-file", "FILE", "the first line of FILE is the token to present"},
     {'r', "rejects", "FILE", "write the lines there that are refused"},
     {NO_RESUME, "no-resume", NULL, "send lines without an id, each only once"},
+    {ONCE, "once", NULL, "import more lines than can be repeated"},
     {0},
 };
 

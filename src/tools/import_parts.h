@@ -1,7 +1,8 @@
 /*
  * What the files of tallyctl import share; nobody else includes it.  import.c is the command,
  * import_read.c takes lines, import_send.c puts them into blocks, sends those and hears what became
- * of them; import_accounts.c does that for accounts, step by step.
+ * of them; import_accounts.c does that for accounts, step by step; import_ids.c sees whether the
+ * daemon can remember that many ids.
  */
 #ifndef TALLYD_TOOLS_IMPORT_PARTS_H
 #define TALLYD_TOOLS_IMPORT_PARTS_H
@@ -65,7 +66,7 @@ struct deferred {
 struct import {
 	const struct session *session;
 	const char *batch;
-	bool keep_going, no_resume;
+	bool keep_going, no_resume, once;
 	FILE *rejects;
 	const char *rejects_name;
 	int fd;
@@ -76,6 +77,14 @@ struct import {
 	bool in_export, ended;
 	struct import_origin origin;
 	uint64_t accounts, holds, ids;
+
+	/* ids of events (import_ids.c) */
+	bool counted;           /* the input was looked through: */
+	uint64_t ahead;         /* events with ids in it */
+	uint64_t named;         /* that were read since */
+	uint64_t ids_limit;     /* that the daemon remembers; 0: not known */
+	double ids_began;       /* seconds after the import itself */
+	uint64_t ids_forgotten; /* by it, when this began */
 
 	/* reading */
 	char input[INPUT_SIZE];
@@ -108,7 +117,10 @@ bool import_flow_broke(struct import *import);
 
 /* --- import_read.c --- */
 
-/* Looks at the first line: is it an export?  The status, said. */
+/*
+ * Looks through a regular file: has it lines that cannot be sent, and how many ids?  The status,
+ * said.
+ */
 int import_look_ahead(struct import *import);
 
 /* All lines, up to the end of the input or until it is given up. */
@@ -141,6 +153,17 @@ struct burst *import_room(struct import *import, struct burst *burst, size_t len
 /* What the flow calls (struct flow_calls). */
 void import_take(void *context, uint64_t tag, const struct flow_answer *answer);
 void import_tick(void *context);
+
+/* --- import_ids.c --- */
+
+/* Before anything is sent: are there more ids than the daemon remembers?  The status, said. */
+int import_check_ids(struct import *import);
+
+/* An event with an id was read. */
+void import_count_id(struct import *import);
+
+/* At the end: are ids of this import forgotten already?  Gives up if so. */
+void import_check_ids_again(struct import *import);
 
 /* --- import_accounts.c --- */
 

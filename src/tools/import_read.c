@@ -95,6 +95,8 @@ static void take_event(struct import *import, const struct import_line *line)
 		import_give_up(import, COMMAND_USAGE, text);
 		return;
 	}
+	if (!unnamed)
+		import_count_id(import);
 	import_add(import, IMPORT_EVENT, unnamed);
 }
 
@@ -204,25 +206,40 @@ void import_take_all(struct import *import)
 		import_send_deferred(import);
 }
 
-/* Would a line of the regular file be sent without an id?  Then nothing is sent at all. */
-int import_look_ahead(struct import *import)
+/* What the line is ahead of sending: without an id where it needs one, or one of those with. */
+static bool look_at_line(struct import *import, bool *unnamed)
 {
 	struct import_line line;
 	struct json_error error;
+
+	*unnamed = false;
+	if (is_empty(import) || import->line_long ||
+	    !import_line_read(import->line, import->line_length, &line, &error) ||
+	    line.type != IMPORT_EVENT)
+		return false;
+	*unnamed = import_get(&line, "id").length == 0 && import->batch == NULL;
+	return import_get(&line, "account").length > 0 || import_get(&line, "user").length > 0;
+}
+
+/* What would be sent in part is not sent at all. */
+int import_look_ahead(struct import *import)
+{
 	off_t start = lseek(import->fd, 0, SEEK_CUR);
 	uint64_t number = 0;
+	bool unnamed;
 
-	if (import->batch != NULL || import->no_resume || import->tally.size == 0 || start < 0)
+	if (import->tally.size == 0 || start < 0)
 		return COMMAND_DONE;
 	while (read_line(import)) {
 		number++;
-		if (import->line_length > 0 && !import->line_long &&
-		    import_line_read(import->line, import->line_length, &line, &error) &&
-		    line.type == IMPORT_EVENT && import_get(&line, "account").length > 0 &&
-		    import_get(&line, "id").length == 0)
+		if (!look_at_line(import, &unnamed))
+			continue;
+		if (unnamed && !import->no_resume)
 			return command_fail(import->session, COMMAND_USAGE,
 			                    "line %" PRIu64 " has no id: " HOW_TO_RESUME, number);
+		import->ahead += !unnamed;
 	}
+	import->counted = true;
 	if (lseek(import->fd, start, SEEK_SET) < 0)
 		return command_fail(import->session, COMMAND_FAILED, "%s", strerror(errno));
 	import->input_at = import->input_end = 0;
