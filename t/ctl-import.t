@@ -66,6 +66,14 @@ is($tallyd->balance('plain'), 3000, 'twice');
 my $said = `printf '{"account":"in","amount":7,"id":"in"}' | '@{[tallyctl()]}' -c '@{[$tallyd->config_file]}' import`;
 like($said, qr/^lines +1\naccepted +1\nduplicate +0\n\z/, 'from standard input, to people, without a last line\'s end');
 
+($status, $json, $err) = import_file(file("\r", $events[0], "\r", "\r", $events[1] . "\r", '', "\r"));
+is("$status " . counts($json), '0 ok 7 0 2', 'with ends of lines from elsewhere a line may be empty, too') or diag $err;
+for my $nothing (file(), file('', "\r")) {
+	($status, $json, $err) = import_file($nothing);
+	is($status, 0, 'an input without lines is imported');
+	is($err, "tallyctl: nothing was imported: the input is empty\n", 'and said to be that');
+}
+
 # ---- what is refused
 
 $tallyd->call(PUT => '/accounts/poor', { floor => 0 });
@@ -94,6 +102,21 @@ is_error(['import', '-u', 'http://127.0.0.1:' . free_port(), file(@events)], 3, 
 is_error(['-d', $dir, 'import', file(@events)], 2, 'usage', qr/name its URL with -u/, 'a directory without a configuration');
 is_error([@here, 'import', '-u', 'ftp://x', file(@events)], 2, 'usage', qr/-u: .*not a URL/, 'another URL');
 is_error([@here, 'import', '-b', 'a b', file(@events)], 2, 'usage', qr/-b: a name of/, 'a batch with a blank');
+
+# What is read is not written over, by no name of it.
+my $precious = file(@mixed);
+link $precious, "$dir/linked" or die $!;
+my $read = slurp($precious);
+is_error([@here, 'import', '-k', '-r', $_, $precious], 2, 'usage', qr/-r: \Q$_\E is the input/, 'the input for the rejects')
+	for $precious, "$dir/linked";
+like(`'@{[tallyctl()]}' -c '@{[$tallyd->config_file]}' import -k -r '$precious' <'$precious' 2>&1`, qr/-r: .* is the input/,
+	'on standard input, too');
+is(slurp($precious), $read, 'it is as it was');
+my $old = file('of last time');
+is((ctl('import', '-u', 'http://127.0.0.1:' . free_port(), '-k', '-r', $old, $precious))[0], 3, 'no daemon is reached');
+is(slurp($old), "of last time\n", 'the rejects of last time stay');
+is((ctl(@here, 'import', '-r', $old, file($events[0])))[0], 0, 'one is, and refuses nothing');
+is(slurp($old), '', 'they are gone');
 
 # ---- an export
 
@@ -156,6 +179,13 @@ is_deeply([$status, $json->{rejected}], [1, { id_reused => 1 }], 'an id that is 
 ($status, $json) = import_file(file(export('abcd', [account('x-plain', 1, 0)], [])));
 is_deeply([$status, $json->{rejected}], [1, { account_exists => 1 }], 'an account of another export is refused');
 is($tallyd->balance('x-plain'), 100, 'and not added to');
+# The longest names that there are, of characters that are two in JSON.
+my ($quotes, $id) = ('\\"' x 100, '\\"' x 128);
+my $widest = file(export('1dea', [account($quotes, 10, 10)], [hold($id, $quotes, 9, $soon), hold("h$quotes", $quotes, 1, $soon)]));
+is(counts((import_file($widest))[1]), 'ok 6 3 0', 'the longest names');
+sleep 1.1;
+($status, $json, $err) = import_file($widest);
+is(counts($json), 'ok 6 0 3', 'are recognised') or diag $err;
 my @short = export('beef', [account('y1', 1, 0), account('y2', 1, 0)], []);
 splice @short, 2, 1;
 ($status, $json, $err) = import_file(file(@short));
@@ -228,7 +258,31 @@ cmp_ok($tallyd->balance('once'), '<=', 60_000, 'and none was sent twice');
 my @workers = map { $_->{pid} } $tallyd->children('worker');
 stop_all(@workers);
 is_deeply([(ctl_json(@here, 'import', '-p', 0.5, file(@events)))[0]], [7], 'a daemon that does not answer is waited for, not for ever');
+($status, $json, $err) = import_file('-p', 0.5, file(@events[0, 1], '{"account":'));
+is("$status $json->{reason}", '7 timed_out', 'that is what is said, also where a bad line follows');
+unlike($err, qr/is imported/, 'and nothing of what was not answered');
 go_on(@workers);
+
+# What is no tallyd, but says 200 to whatever it is asked.
+for my $case ([file(@events[0 .. 4]), 'application/x-ndjson', "{}\n" x 5], [file(@whole), 'application/json', '{"status":"ok"}'],
+	[file(@whole), 'text/html', '<html></html>'])
+{
+	my ($input, $type, $body) = @$case;
+	my $other = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1') or die $!;
+	my $pid = fork;
+	if ($pid == 0) {
+		alarm 20 * patience();
+		while (my $client = $other->accept) {
+			sysread $client, my $request, 65536;
+			syswrite $client, "HTTP/1.1 200 OK\r\nContent-Type: $type\r\nContent-Length: @{[length $body]}\r\n\r\n$body";
+		}
+	}
+	($status, $json, $err) = ctl_json('import', '-p', 5, '-u', 'http://127.0.0.1:' . $other->sockport, $input);
+	is("$status $json->{status} $json->{accepted}", '1 error 0', "a server that answers $type is not believed");
+	like($err, qr/the answer is not tallyd's/, 'which is said');
+	kill KILL => $pid;
+	waitpid $pid, 0;
+}
 
 # A server that cuts its answers short: what was answered is not sent again, the rest in its order.
 my $server = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1') or die $!;
@@ -247,6 +301,7 @@ if ($cutter == 0) {
 	for my $part (@script) {
 		my ($wanted, $answers) = @$part;
 		my $client = $server->accept;
+		close $server->accept if $part == $script[0]; # how many ids it remembers
 		my $request = '';
 		my $body = join '', map { "$_\n" } @$wanted;
 		1 while $request !~ /\r\n\r\n(?:[^\n]*\n){@{[scalar @$wanted]}}\z/ && sysread $client, $request, 65536, length $request;
@@ -321,6 +376,120 @@ for my $time ('once', 'twice') {
 	is($tallyd->call(GET => '/holds/real')->{json}{amount}, 4, 'with their holds');
 }
 is($json->{accepted}, 0, 'the second time nothing is new');
+is($tallyd->stop, 0, 'it stops');
+
+# ---- ids that are forgotten: accounts do not rest on them
+
+$tallyd = Tallyd->start(config => { max_ids => 1000, ring_size => '8M', journal_segment => '16M' });
+@here = ('-c', $tallyd->config_file);
+my $forgotten = 0;
+sub forget {
+	for (1 .. 3) {
+		$forgotten++;
+		$tallyd->call(POST => '/events', [map { { account => 'noise', amount => 1, id => "noise-$forgotten-$_" } } 1 .. 1000]);
+	}
+	return;
+}
+my @crowd = map { account("crowd$_", $_, 0, $_ % 7 ? undef : $_ + 1, undef, $_ % 5 ? 'none' : 'all') } 1 .. 4000;
+my $crowd = file(export('c0', \@crowd, []));
+$pid = begin(@here, 'import', $crowd);
+ok((wait_until { defined $tallyd->balance('crowd2000') }), 'an import with more ids than there is room for');
+kill KILL => $pid;
+waitpid $pid, 0;
+isnt($tallyd->balance('crowd4000'), 4000, 'is killed');
+sub wrong_ones { return join ' ', grep { my $is = $tallyd->balance("crowd$_"); !defined $is || $is != $_ } 1 .. 4000 }
+for my $time ('again', 'and again') {
+	($status, $json, $err) = import_file($crowd);
+	is("$status $json->{status} @{[$json->{accepted} + $json->{duplicate}]}", '0 ok 4000', "it is run $time") or diag $err;
+	is(substr(wrong_ones(), 0, 40), '', 'and every balance is there once');
+}
+is($json->{accepted}, 0, 'at last nothing is new');
+is($tallyd->call(GET => '/accounts/crowd35')->{json}{frozen}, 'all', 'limits are there');
+is($tallyd->call(GET => '/accounts/crowd35')->{json}{version}, 3, 'and were given once');
+
+# What an import that was killed between its steps leaves, when ids are kept and when they are not.
+sub created { my ($key, $name) = @_; return $tallyd->call(POST => '/accounts', { account => $name, id => "import:$key:4711:a:$name" })->{status} }
+sub given { my ($key, $name, $amount) = @_; return $tallyd->call(POST => '/events', { account => $name, amount => $amount, id => "import:$key:4711:b:$name" }, { 'If-Match' => '"1"' })->{status} }
+for my $key ('1de', '2de') {
+	my @steps = (account("made$key", 5, 0), account("given$key", 6, 0, 9), account("used$key", 7, 0), account("between$key", 8, 0),
+		account("empty$key", 0, 0), account("held$key", 10, 10, 5), account("anew$key", 9, 0), account("theirs$key", 1, 0));
+	my $steps = file(export($key, \@steps, [hold("hold$key", "held$key", 10, $soon)]));
+	is(created($key, "$_$key"), 201, "$_ is made") for qw(made given used between empty held anew);
+	is(given($key, "given$key", 6), 200, 'one has its balance');
+	is(given($key, "used$key", 7), 200, 'as has another');
+	is($tallyd->call(POST => '/events', { account => "$_$key", amount => 1 })->{status}, 200, "somebody uses $_") for qw(used between empty);
+	$tallyd->call(DELETE => "/accounts/anew$key");
+	$tallyd->call(POST => '/accounts', { account => "$_$key" }) for qw(anew theirs);
+	forget() if $key eq '2de';
+	($status, $json, $err) = import_file($steps);
+	is($status, 1, 'accounts that somebody else has used are left');
+	is_deeply($json->{rejected}, { account_exists => 3 }, 'and refused') or diag $err;
+	like($err, qr/line $_: account_exists/, "line $_") for 5, 8, 9;
+	is(join(' ', map { $tallyd->balance("$_$key") } qw(made given used between empty held anew theirs)), '5 6 8 1 1 10 0 0',
+		'the others have their balances, once');
+	is($tallyd->call(GET => "/accounts/$_->[0]$key")->{json}{floor}, $_->[1], "$_->[0] has its limits") for ['given', 9], ['held', 5];
+	# Limits that were changed later stay.
+	$tallyd->call(PUT => "/accounts/$_$key", { floor => -3 }) for qw(given held);
+	forget();
+	($status, $json, $err) = import_file($steps);
+	is("$json->{accepted} $json->{duplicate}", '0 6', 'again nothing is new') or diag $err;
+	is($tallyd->call(GET => "/accounts/$_$key")->{json}{floor}, -3, "the later limits of $_ stay") for qw(given held);
+	is(join(' ', map { $tallyd->balance("$_$key") } qw(made given used between empty held anew theirs)), '5 6 8 1 1 10 0 0',
+		'and all balances');
+}
+# An account that has changed as often as is looked back, and once more.
+my $deep = file(export('3de', [account('deep3de', 5, 0)], []));
+created('3de', 'deep3de');
+given('3de', 'deep3de', 5);
+$tallyd->call(POST => '/events', [map { { account => 'deep3de', amount => 1 } } 1 .. 999]);
+forget();
+is_deeply([@{(import_file($deep))[1]}{qw(accepted duplicate)}], [0, 1], 'after 999 changes it is known');
+$tallyd->call(POST => '/events', { account => 'deep3de', amount => 1 });
+is_deeply((import_file($deep))[1]{rejected}, { account_exists => 1 }, 'after 1000 it is not');
+is($tallyd->balance('deep3de'), 1005, 'and has nothing more');
+is($tallyd->stop, 0, 'it stops');
+
+# ---- ids that are forgotten: events do, and are not sent where that can be seen
+
+$tallyd = Tallyd->start(config => { workers => 2, max_ids => 1000, ring_size => '8M', journal_segment => '16M' });
+@here = ('-c', $tallyd->config_file);
+sub piped {
+	my ($input, @options) = @_;
+	my $out = `cat '$input' | '@{[tallyctl()]}' --json -c '@{[$tallyd->config_file]}' import @options 2>'$dir/err'`;
+	return ($? >> 8, JSON::PP->new->decode($out), slurp("$dir/err"));
+}
+my $few = many('few', 900);
+for my $time (0, 1) {
+	($status, $json, $err) = import_file($few);
+	is("$status $err" . counts($json), '0 ' . ($time ? 'ok 900 0 900' : 'ok 900 900 0'), 'fewer lines than ids are remembered');
+	($status, $json, $err) = piped($few);
+	is("$status $err" . counts($json), '0 ok 900 0 900', 'from a pipe as well');
+}
+my $too_many = many('too', 3000);
+my $unnamed = file(map { '{"user":"too","amount":1}' } 1 .. 1001);
+is_error([@here, 'import', @$_], 2, 'usage', qr/remembers only 1000, .*count twice; raise max_ids, .*--once/, 'more of them')
+	for [$too_many], ['-b', 'may-2026', $unnamed];
+is($tallyd->balance('too'), undef, 'are not sent');
+($status, $json, $err) = import_file('--no-resume', $unnamed);
+is("$status $err" . counts($json), '0 ok 1001 1001 0', 'without ids they are, as before');
+($status, $json, $err) = import_file('--once', $too_many);
+is("$status $err" . counts($json), '0 ok 3000 3000 0', 'and where that is wanted');
+($status, $json, $err) = piped(many('pipe', 3000));
+is("$status " . counts($json), '1 error 3000 3000 0', 'of a pipe it is seen later');
+like($err, qr/^tallyctl: line 1001: these are more lines than the daemon remembers ids \(1000\): do not repeat/m, 'when it happens');
+like($err, qr/^tallyctl: the daemon has forgotten ids of these lines already: do not import them again/m, 'and at the end');
+($status, $json, $err) = piped($too_many, '--once');
+is("$status $err$json->{status}", '0 ok', 'unless that is wanted');
+# Others take the room: what is older by a second or two makes it.
+sleep 2.2;
+my $rest = file(map { qq({"account":"rest","amount":1,"id":"rest-$_"}) } 1 .. 10);
+import_file($rest);
+open my $more, '>>', $rest or die $!;
+print {$more} map { qq({"account":"rest","amount":1,"id":"rest-$_"}\n) } 11 .. 900;
+close $more or die $!;
+($status, $json, $err) = import_file($rest);
+is("$status " . counts($json), '0 ok 900 890 10', 'an import that goes on where it ended');
+is($err, "tallyctl: meanwhile the daemon has forgotten ids, perhaps of these lines: do not import them again\n", 'says what it cannot know');
 is($tallyd->stop, 0, 'it stops');
 
 done_testing();

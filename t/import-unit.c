@@ -88,6 +88,27 @@ static void account_is(const char *text, bool opened, bool held, const char *why
 	   "%s", why);
 }
 
+/* Of the account bob. */
+static void test_ids(const struct import_account *account)
+{
+	static const struct {
+		const char *id;
+		bool same;
+	} cases[] = {
+	    {"\"import:c0ffee:77:b:bob\"", true},   {"\"import:c0ffee:77:a:bob\"", false},
+	    {"\"import:c0ffee:77:b:bobb\"", false}, {"\"import:c0ffee:77:b:bo\"", false},
+	    {"\"import:c0ffee:78:b:bob\"", false},  {"", false},
+	};
+
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct slice id = {cases[i].id, strlen(cases[i].id)};
+		ok(import_is_id(id, &origin, IMPORT_BALANCE, account) == cases[i].same,
+		   "%s is %sthe id of its balance", cases[i].id, cases[i].same ? "" : "not ");
+	}
+	ok(import_members_read("{\"type\":\"event\"}", 16, &line, &error) && line.count == 1,
+	   "an object that is no line has its members");
+}
+
 static void test_accounts(void)
 {
 	static const char overdrawn[] =
@@ -124,12 +145,18 @@ static void test_accounts(void)
 	   again);
 	import_write_account_path(&account, path);
 	is(path, "/accounts/%61%20%62", "at its path");
+	import_write_statement_path(&account, 0, path);
+	is(path, "/accounts/%61%20%62/events?limit=1", "its newest change");
+	import_write_statement_path(&account, UINT64_MAX, path);
+	is(path, "/accounts/%61%20%62/events?limit=1&before=18446744073709551615",
+	   "and one before");
 	ok(read_text("{\"account\":\"bob\",\"balance\":1,\"held\":0}") &&
 	       import_read_account(&line, &account, &error),
 	   "a plain one");
 	body[import_write_balance(&account, &origin, body)] = '\0';
 	is(body, "{\"account\":\"bob\",\"amount\":1,\"id\":\"import:c0ffee:77:b:bob\"}",
 	   "stands in its id");
+	test_ids(&account);
 }
 
 static void test_events_and_holds(void)

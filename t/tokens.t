@@ -527,6 +527,17 @@ sub test_tallyctl {
 	close $keep;
 	is((ctl('import', '-u', $url, '-t', "$dir/token", $exported))[0], 0, 'and with one it does not');
 	is(as('all', 'GET', '/accounts/imported')->{json}{balance}, 5, '... but brings it in');
+	open $keep, '>', "$dir/token" or die $!;
+	print {$keep} "$secret{other}\n";
+	close $keep;
+	for my $count (64, 65) {
+		open $lines, '>', $exported or die $!;
+		print {$lines} qq({"account":"other/many","amount":1,"id":"many-$count-$_"}\n) for 1 .. $count;
+		close $lines;
+		my ($status, $out, $err) = ctl('import', '-u', $url, '-t', "$dir/token", $exported);
+		is($status, 0, "one with a prefix brings $count lines in");
+		like($err, $count > 64 ? qr/how many ids the daemon remembers cannot be seen/ : qr/^\z/, '... and says what it may not see');
+	}
 	return;
 }
 

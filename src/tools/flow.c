@@ -73,17 +73,21 @@ void burst_line(struct burst *burst, uint64_t tag, const char *line, size_t leng
 }
 
 void burst_request(struct burst *burst, uint64_t tag, const char *method, const char *path,
-                   const char *body, size_t length)
+                   uint64_t version, const char *body, size_t length)
 {
 	char *at = burst->text + burst->at[burst->count];
-	int head = length == 0
-	               ? snprintf(at, FLOW_REQUEST_MAX, "%s %s HTTP/1.1\r\nHost: tallyd\r\n%s\r\n",
-	                          method, path, burst->fields)
-	               : snprintf(at, FLOW_REQUEST_MAX,
-	                          "%s %s HTTP/1.1\r\nHost: tallyd\r\n%sContent-Type: "
-	                          "application/json\r\nContent-Length: %zu\r\n\r\n",
-	                          method, path, burst->fields, length);
+	char condition[48] = "";
 
+	if (version != 0)
+		snprintf(condition, sizeof condition, "If-Match: \"%" PRIu64 "\"\r\n", version);
+	int head = snprintf(at, FLOW_REQUEST_MAX, "%s %s HTTP/1.1\r\nHost: tallyd\r\n%s%s", method,
+	                    path, burst->fields, condition);
+	if (length != 0)
+		head +=
+		    snprintf(at + head, FLOW_REQUEST_MAX - (size_t)head,
+		             "Content-Type: application/json\r\nContent-Length: %zu\r\n", length);
+	head += snprintf(at + head, FLOW_REQUEST_MAX - (size_t)head, "\r\n");
+	burst->looks = length == 0;
 	memcpy(at + head, body, length);
 	end_operation(burst, tag, (size_t)head + length);
 }
@@ -205,6 +209,41 @@ static uint64_t look_up_position(const struct target *target, const char *fields
 	return position;
 }
 
+static bool read_all(int fd, char *text, size_t size)
+{
+	struct pollfd readable = {.fd = fd, .events = POLLIN};
+	size_t length = 0;
+
+	while (length < size - 1 && poll(&readable, 1, LOOK_WAIT) > 0) {
+		ssize_t got = recv(fd, text + length, size - 1 - length, 0);
+		if (got < 0)
+			return false;
+		length += (size_t)got;
+		text[length] = '\0';
+		if (got == 0)
+			return length > 0;
+	}
+	return false;
+}
+
+bool flow_fetch(const struct flow *flow, const char *path, char *text, size_t size)
+{
+	char request[FLOW_FIELDS_SIZE + 256];
+	int fd = target_connect(flow->target, 0);
+	ssize_t asked =
+	    snprintf(request, sizeof request,
+	             "GET %.100s HTTP/1.1\r\nHost: tallyd\r\n%sConnection: close\r\n\r\n", path,
+	             flow->fields);
+
+	if (fd < 0)
+		return false;
+	bool good = target_wait(fd, FLOW_CONNECT_WAIT) == 0 &&
+	            send(fd, request, (size_t)asked, MSG_NOSIGNAL) == asked &&
+	            read_all(fd, text, size);
+	close(fd);
+	return good && strncmp(text, "HTTP/1.1 200 ", 13) == 0;
+}
+
 /* ---- answers */
 
 /* The value of the string member whose comma, name and colon are KEY. */
@@ -238,12 +277,31 @@ static bool is_passing(const char *reason)
 	return false;
 }
 
+void flow_disown(struct flow *flow, unsigned status)
+{
+	snprintf(flow->error, sizeof flow->error,
+	         "%.120s: the answer is not tallyd's: it has status %u, and does not say what was "
+	         "done",
+	         flow->target->url, status);
+}
+
+static bool is_accepted(const struct flow_answer *answer)
+{
+	static const char accepted[] = "\"status\":\"accepted\"";
+
+	return memmem(answer->document, answer->length, accepted, sizeof accepted - 1) != NULL;
+}
+
 static void judge(struct flow *flow, const struct burst *burst, struct flow_answer *answer)
 {
+	bool good = answer->status >= 200 && answer->status < 300;
 	char lsn[24];
 
-	if (answer->status >= 200 && answer->status < 300 &&
-	    !find_word(answer, "\"reason\":\"", answer->reason, sizeof answer->reason)) {
+	if (find_word(answer, "\"reason\":\"", answer->reason, sizeof answer->reason)) {
+		answer->verdict = FLOW_REJECTED;
+	} else if (good && burst->looks) {
+		answer->verdict = FLOW_SHOWN;
+	} else if (good && is_accepted(answer)) {
 		uint64_t known = burst->resent ? burst->mark : flow->highest;
 		uint64_t number =
 		    find_word(answer, ",\"lsn\":\"", lsn, sizeof lsn) ? strtoull(lsn, NULL, 10) : 0;
@@ -251,12 +309,13 @@ static void judge(struct flow *flow, const struct burst *burst, struct flow_answ
 		answer->verdict = before ? FLOW_DUPLICATE : FLOW_ACCEPTED;
 		if (number > flow->highest)
 			flow->highest = number;
-		return;
-	}
-	answer->verdict = FLOW_REJECTED;
-	if (answer->reason[0] == '\0' &&
-	    !find_word(answer, "\"reason\":\"", answer->reason, sizeof answer->reason))
+	} else {
+		answer->verdict = FLOW_REJECTED;
 		snprintf(answer->reason, sizeof answer->reason, "http_%u", answer->status);
+		/* Who says yes to everything must not be believed. */
+		if (good)
+			flow_disown(flow, answer->status);
+	}
 }
 
 /* The answer to the next operation.  False: the connection is to be made again. */
@@ -270,6 +329,8 @@ static bool take_one(struct flow *flow)
 	if (flow->count == 0 || burst->answered == burst->count)
 		return false;
 	judge(flow, burst, &answer);
+	if (flow->error[0] != '\0')
+		return false;
 	bool passing = is_passing(answer.reason) ||
 	               (answer.status >= 500 && strncmp(answer.reason, "http_", 5) == 0);
 	if (answer.verdict == FLOW_REJECTED && passing && !burst->unsafe)

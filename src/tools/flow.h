@@ -27,6 +27,7 @@
 struct burst {
 	bool lines;  /* the body of a POST /events, else whole requests */
 	bool unsafe; /* there is an operation without an id: it is sent once */
+	bool looks;  /* they are GETs */
 	uint32_t count;
 	uint32_t answered;
 	uint64_t tag[FLOW_OPERATIONS]; /* the caller's own word on each */
@@ -46,6 +47,8 @@ struct burst {
 enum flow_verdict {
 	FLOW_ACCEPTED,
 	FLOW_DUPLICATE, /* accepted, but before this flow or before in it */
+	FLOW_SHOWN, /* a GET's, with 2xx: whether it is what was looked for is the caller's to see
+	             */
 	FLOW_REJECTED,
 	FLOW_UNKNOWN, /* sent once, and the answer is lost */
 };
@@ -88,6 +91,15 @@ bool flow_drain(struct flow *flow);
 /* What ended the flow: "" if nothing did; *LATE: it was its patience. */
 const char *flow_error(const struct flow *flow, bool *late);
 
+/* What answered with STATUS is no tallyd: ends the flow. */
+void flow_disown(struct flow *flow, unsigned status);
+
+/*
+ * The answer to a GET of PATH, over a connection of its own, into TEXT (SIZE bytes): all of it, its
+ * head too, with a NUL behind it.  False: there is none, it is no 200, or is longer.
+ */
+bool flow_fetch(const struct flow *flow, const char *path, char *text, size_t size);
+
 /* How often it was connected again. */
 uint64_t flow_reconnects(const struct flow *flow);
 
@@ -99,8 +111,11 @@ bool burst_has_room(const struct burst *burst, size_t length);
 /* Adds an event as a line, without its end. */
 void burst_line(struct burst *burst, uint64_t tag, const char *line, size_t length);
 
-/* Adds a request with a body of JSON; "" with METHOD GET. */
+/*
+ * Adds a request with a body of JSON; "" with METHOD GET.  It is only for VERSION of the account,
+ * or any if that is 0.
+ */
 void burst_request(struct burst *burst, uint64_t tag, const char *method, const char *path,
-                   const char *body, size_t length);
+                   uint64_t version, const char *body, size_t length);
 
 #endif

@@ -20,6 +20,7 @@
 #define BATCH_MAX   (ID_MAX - 21) /* bytes of its name, before a colon and a number */
 #define PATIENCE_US 30000000
 #define NO_RESUME   256
+#define ONCE        257
 
 void import_give_up(struct import *import, int status, const char *detail)
 {
@@ -88,16 +89,57 @@ static int open_input(struct import *import, const char *name)
 	return COMMAND_DONE;
 }
 
+/* Would what is written to the rejects be written over what is read? */
+static bool is_input(const struct import *import, const struct stat *rejects)
+{
+	struct stat input;
+
+	return S_ISREG(rejects->st_mode) && fstat(import->fd, &input) == 0 &&
+	       input.st_dev == rejects->st_dev && input.st_ino == rejects->st_ino;
+}
+
+static int refuse_rejects(const struct import *import)
+{
+	return command_misused(import->session, "-r: %s is the input", import->rejects_name);
+}
+
+static int check_rejects(struct import *import)
+{
+	struct stat status;
+
+	import->rejects_name = command_value(import->session, 'r');
+	return import->rejects_name != NULL && stat(import->rejects_name, &status) == 0 &&
+	               is_input(import, &status)
+	           ? refuse_rejects(import)
+	           : COMMAND_DONE;
+}
+
+/*
+ * Only once the daemon is reached: a run that sends nothing leaves what an earlier one wrote.  It
+ * is emptied when it is known to be another file than the input, whatever was renamed meanwhile.
+ */
 static int open_rejects(struct import *import)
 {
-	import->rejects_name = command_value(import->session, 'r');
-	if (import->rejects_name == NULL)
+	const char *name = import->rejects_name;
+	struct stat status;
+
+	if (name == NULL)
 		return COMMAND_DONE;
-	import->rejects = fopen(import->rejects_name, "we");
+	int fd = open(name, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+	if (fd >= 0 && fstat(fd, &status) == 0) {
+		if (is_input(import, &status)) {
+			close(fd);
+			return refuse_rejects(import);
+		}
+		if (!S_ISREG(status.st_mode) || ftruncate(fd, 0) == 0)
+			import->rejects = fdopen(fd, "w");
+	}
 	if (import->rejects != NULL)
 		return COMMAND_DONE;
-	return command_fail(import->session, COMMAND_FAILED, "%s: %s", import->rejects_name,
-	                    strerror(errno));
+	int cause = errno;
+	if (fd >= 0)
+		close(fd);
+	return command_fail(import->session, COMMAND_FAILED, "%s: %s", name, strerror(cause));
 }
 
 static int read_options(struct import *import, uint64_t *patience)
@@ -107,6 +149,7 @@ static int read_options(struct import *import, uint64_t *patience)
 	import->batch = command_value(session, 'b');
 	import->keep_going = command_has(session, 'k');
 	import->no_resume = command_has(session, NO_RESUME);
+	import->once = command_has(session, ONCE);
 	if (import->batch != NULL &&
 	    (!json_id_valid(import->batch, strlen(import->batch)) ||
 	     strlen(import->batch) > BATCH_MAX || strpbrk(import->batch, "\"\\") != NULL))
@@ -175,9 +218,10 @@ static const char *reason_for(int status)
 static int conclude(struct import *import)
 {
 	struct tally *tally = &import->tally;
-	bool fine = import->status == COMMAND_DONE;
 
 	tally_wipe(tally);
+	import_check_ids_again(import);
+	bool fine = import->status == COMMAND_DONE;
 	if (fine && tally->refused + tally->unknown > 0) {
 		import->status = COMMAND_FAILED;
 		snprintf(import->detail, sizeof import->detail,
@@ -187,6 +231,8 @@ static int conclude(struct import *import)
 	}
 	if (!fine)
 		fprintf(stderr, "tallyctl: %s\n", import->detail);
+	else if (!import->anything)
+		fputs("tallyctl: nothing was imported: the input is empty\n", stderr);
 	tally_report(tally, import->session->json, fine ? "ok" : "error",
 	             reason_for(import->status), fine ? NULL : import->detail,
 	             flow_reconnects(import->flow));
@@ -202,8 +248,8 @@ static int prepare(struct import *import, const char *name)
 	}
 	int status = open_input(import, name);
 	if (status == COMMAND_DONE)
-		status = import_look_ahead(import);
-	return status == COMMAND_DONE ? open_rejects(import) : status;
+		status = check_rejects(import);
+	return status == COMMAND_DONE ? import_look_ahead(import) : status;
 }
 
 static void clean_up(struct import *import)
@@ -238,6 +284,10 @@ static int run_import(const struct session *session, int operands, char **operan
 		status = prepare(import, operands > 0 ? operand[0] : NULL);
 	if (status == COMMAND_DONE)
 		status = connect_flow(import, &target, url, patience);
+	if (status == COMMAND_DONE)
+		status = import_check_ids(import);
+	if (status == COMMAND_DONE)
+		status = open_rejects(import);
 	if (status == COMMAND_DONE) {
 		import_take_all(import);
 		status = conclude(import);
@@ -254,6 +304,7 @@ static const struct command_option options[] = {
     {'t', "token-file", "FILE", "the first line of FILE is the token to present"},
     {'r', "rejects", "FILE", "write the lines there that are refused"},
     {NO_RESUME, "no-resume", NULL, "send lines without an id, each only once"},
+    {ONCE, "once", NULL, "import more lines than can be repeated"},
     {0},
 };
 

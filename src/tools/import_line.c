@@ -114,8 +114,8 @@ static bool find_type(struct import_line *line, struct json_error *error)
 	return refuse(error, "unknown_type", "the line's type is none that an export has");
 }
 
-bool import_line_read(const char *text, size_t length, struct import_line *line,
-                      struct json_error *error)
+bool import_members_read(const char *text, size_t length, struct import_line *line,
+                         struct json_error *error)
 {
 	if (length > IMPORT_LINE_MAX)
 		return refuse(error, "line_too_long", "the line is longer than 4096 bytes");
@@ -131,7 +131,13 @@ bool import_line_read(const char *text, size_t length, struct import_line *line,
 		line->member[i].key.bytes = text + (line->member[i].key.bytes - copy);
 		line->member[i].value.bytes = text + (line->member[i].value.bytes - copy);
 	}
-	return find_type(line, error);
+	return true;
+}
+
+bool import_line_read(const char *text, size_t length, struct import_line *line,
+                      struct json_error *error)
+{
+	return import_members_read(text, length, line, error) && find_type(line, error);
 }
 
 /* ---- values */
@@ -243,6 +249,16 @@ static void write_id(const struct import_origin *origin, const char *step, struc
 _Static_assert(sizeof "import::::" + IMPORT_JOURNAL_MAX + 20 + 1 + ID_PLAIN_MAX <= ID_MAX,
                "it fits");
 
+bool import_is_id(struct slice value, const struct import_origin *origin, const char *step,
+                  const struct import_account *account)
+{
+	char id[ID_SIZE];
+
+	write_id(origin, step, account->name, id);
+	/* No character of it is written in another way. */
+	return value.length == strlen(id) + 2 && memcmp(value.bytes + 1, id, value.length - 2) == 0;
+}
+
 static bool is_name(struct slice value)
 {
 	return value.length > 2 && value.bytes[0] == '"';
@@ -315,7 +331,7 @@ size_t import_write_create(const struct import_line *line, const struct import_a
 	static const struct import_line open = {0};
 	char id[ID_SIZE];
 
-	write_id(origin, "a", account->name, id);
+	write_id(origin, IMPORT_CREATE, account->name, id);
 	return write_account(account->opened ? &open : line, account->name, id, body);
 }
 
@@ -324,7 +340,7 @@ size_t import_write_limits(const struct import_line *line, const struct import_a
 {
 	char id[ID_SIZE];
 
-	write_id(origin, "l", account->name, id);
+	write_id(origin, IMPORT_LIMITS, account->name, id);
 	return write_account(line, account->name, id, body);
 }
 
@@ -333,13 +349,16 @@ size_t import_write_balance(const struct import_account *account,
 {
 	char id[ID_SIZE];
 
-	write_id(origin, "b", account->name, id);
+	write_id(origin, IMPORT_BALANCE, account->name, id);
 	return (size_t)snprintf(
 	    body, IMPORT_BODY_MAX, "{\"account\":%.*s,\"amount\":%" PRId64 ",\"id\":\"%s\"}",
 	    (int)account->name.length, account->name.bytes, account->balance, id);
 }
 
-_Static_assert(sizeof "/accounts/" + 3 * (ID_MAX > ACCOUNT_NAME_MAX ? ID_MAX : ACCOUNT_NAME_MAX) <=
+#define STATEMENT_FIRST "/events?limit=1"
+#define STATEMENT_NEXT  STATEMENT_FIRST "&before=%" PRIu64
+_Static_assert(sizeof "/accounts/" STATEMENT_NEXT + 20 +
+                       3 * (ID_MAX > ACCOUNT_NAME_MAX ? ID_MAX : ACCOUNT_NAME_MAX) <=
                    IMPORT_PATH_MAX,
                "any path fits");
 
@@ -363,6 +382,15 @@ void import_write_account_path(const struct import_account *account, char *path)
 	path[0] = '\0';
 	if (json_read_create(body, (size_t)length, &request, &error))
 		write_path("/accounts/", request.leg[0].account, path);
+}
+
+void import_write_statement_path(const struct import_account *account, uint64_t before, char *path)
+{
+	import_write_account_path(account, path);
+	if (before == 0)
+		strcat(path, STATEMENT_FIRST);
+	else
+		sprintf(path + strlen(path), STATEMENT_NEXT, before);
 }
 
 size_t import_write_hold(const struct import_line *line, uint64_t now_us, char *body, char *path,

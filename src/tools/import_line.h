@@ -53,6 +53,10 @@ struct import_origin {
 bool import_line_read(const char *text, size_t length, struct import_line *line,
                       struct json_error *error);
 
+/* The same of any object, which has no type. */
+bool import_members_read(const char *text, size_t length, struct import_line *line,
+                         struct json_error *error);
+
 /* The value of KEY; null is "not there". */
 struct slice import_get(const struct import_line *line, const char *key);
 
@@ -94,8 +98,20 @@ size_t import_write_balance(const struct import_account *account,
 size_t import_write_limits(const struct import_line *line, const struct import_account *account,
                            const struct import_origin *origin, char *body);
 
+/* The steps of an account, in the ids of its operations. */
+#define IMPORT_CREATE  "a"
+#define IMPORT_BALANCE "b"
+#define IMPORT_LIMITS  "l"
+
+/* Is VALUE, a string with its quotes, the id of that step of the account? */
+bool import_is_id(struct slice value, const struct import_origin *origin, const char *step,
+                  const struct import_account *account);
+
 /* "/accounts/NAME" of the account, percent-encoded, into PATH (IMPORT_PATH_MAX bytes). */
 void import_write_account_path(const struct import_account *account, char *path);
+
+/* The same of its statement: its newest change before the LSN BEFORE; 0: its newest. */
+void import_write_statement_path(const struct import_account *account, uint64_t before, char *path);
 
 /*
  * The hold of LINE with what is left of its time at NOW_US into BODY, and "/holds/ID" into PATH

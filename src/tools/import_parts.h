@@ -1,7 +1,8 @@
 /*
  * What the files of tallyctl import share; nobody else includes it.  import.c is the command,
  * import_read.c takes lines, import_send.c puts them into blocks, sends those and hears what became
- * of them.
+ * of them; import_accounts.c does that for accounts, step by step; import_ids.c sees whether the
+ * daemon can remember that many ids.
  */
 #ifndef TALLYD_TOOLS_IMPORT_PARTS_H
 #define TALLYD_TOOLS_IMPORT_PARTS_H
@@ -19,6 +20,12 @@
 #define BLOCK_TEXT_MAX (512 * 1024) /* bytes of the lines of a block */
 #define INPUT_SIZE     65536
 
+/* What is done for a line: an event has one step, an account and a hold have several. */
+enum step { STEP_CREATE, STEP_STATEMENT, STEP_BALANCE, STEP_LIMITS, STEP_HOLD, STEP_LOOK };
+
+/* An operation's tag: its block, or DEFERRED_TAG, its step and its line there. */
+#define DEFERRED_TAG 255u
+
 /* A line that is under way, or waits for others. */
 struct item {
 	uint64_t number;
@@ -26,6 +33,15 @@ struct item {
 	bool fresh;          /* something of it was new */
 	bool failed, unknown;
 	bool reused; /* a hold whose id is taken, perhaps by itself */
+
+	/* of an account (import_accounts.c) */
+	enum step doubted; /* what the looks at its statement are to prove */
+	bool looks;        /* they go on */
+	bool balanced;     /* the statement shows that it has its balance */
+	bool limited;      /* and its limits */
+	uint32_t looked;
+	uint64_t newest; /* version at the first look */
+	uint64_t before; /* LSN that the next look begins at; 0: the newest */
 	char reason[FLOW_REASON_SIZE];
 };
 
@@ -50,7 +66,7 @@ struct deferred {
 struct import {
 	const struct session *session;
 	const char *batch;
-	bool keep_going, no_resume;
+	bool keep_going, no_resume, once;
 	FILE *rejects;
 	const char *rejects_name;
 	int fd;
@@ -61,6 +77,14 @@ struct import {
 	bool in_export, ended;
 	struct import_origin origin;
 	uint64_t accounts, holds, ids;
+
+	/* ids of events (import_ids.c) */
+	bool counted;           /* the input was looked through: */
+	uint64_t ahead;         /* events with ids in it */
+	uint64_t named;         /* that were read since */
+	uint64_t ids_limit;     /* that the daemon remembers; 0: not known */
+	double ids_began;       /* seconds after the import itself */
+	uint64_t ids_forgotten; /* by it, when this began */
 
 	/* reading */
 	char input[INPUT_SIZE];
@@ -76,6 +100,7 @@ struct import {
 	size_t deferred_count, deferred_room;
 	struct deferred *deferred;
 
+	bool anything; /* a line that is not empty was read */
 	bool stop;
 	int status;
 	char detail[512];
@@ -92,7 +117,10 @@ bool import_flow_broke(struct import *import);
 
 /* --- import_read.c --- */
 
-/* Looks at the first line: is it an export?  The status, said. */
+/*
+ * Looks through a regular file: has it lines that cannot be sent, and how many ids?  The status,
+ * said.
+ */
 int import_look_ahead(struct import *import);
 
 /* All lines, up to the end of the input or until it is given up. */
@@ -103,9 +131,8 @@ void import_take_all(struct import *import);
 /* The line that was read, of TYPE, joins the block that is being filled.  UNSAFE: it has no id. */
 void import_add(struct import *import, enum import_type type, bool unsafe);
 
-/* Sends the block that is being filled; then the accounts whose limits come last. */
+/* Sends the block that is being filled. */
 void import_send_block(struct import *import);
-void import_send_deferred(struct import *import);
 
 /* Writes a line that was refused to where those go. */
 void import_reject(struct import *import, const char *line, size_t length);
@@ -113,8 +140,42 @@ void import_reject(struct import *import, const char *line, size_t length);
 /* Microseconds since 1970. */
 uint64_t import_wall_us(void);
 
+/* What became of a line, from one answer; said and counted when it is through. */
+void import_note(struct item *item, const struct flow_answer *answer);
+void import_settle(struct import *import, const struct block *block, const struct item *item);
+
+/* The tag of an operation. */
+uint64_t import_tag(uint32_t block, enum step step, size_t index);
+
+/* A burst with room, BURST (NULL: none) sent if it has none; NULL: the flow has ended. */
+struct burst *import_room(struct import *import, struct burst *burst, size_t length);
+
 /* What the flow calls (struct flow_calls). */
 void import_take(void *context, uint64_t tag, const struct flow_answer *answer);
 void import_tick(void *context);
+
+/* --- import_ids.c --- */
+
+/* Before anything is sent: are there more ids than the daemon remembers?  The status, said. */
+int import_check_ids(struct import *import);
+
+/* An event with an id was read. */
+void import_count_id(struct import *import);
+
+/* At the end: are ids of this import forgotten already?  Gives up if so. */
+void import_check_ids_again(struct import *import);
+
+/* --- import_accounts.c --- */
+
+/* All steps of the accounts of block NUMBER; false: the flow has ended, or it is given up. */
+bool import_send_accounts(struct import *import, uint32_t number);
+
+/* The accounts whose limits come last, when all holds are there. */
+void import_send_deferred(struct import *import);
+
+/* An answer to a step of the account ITEM of BLOCK, or to the limits of deferred account INDEX. */
+void import_take_account(struct import *import, const struct block *block, struct item *item,
+                         enum step step, const struct flow_answer *answer);
+void import_take_deferred(struct import *import, size_t index, const struct flow_answer *answer);
 
 #endif

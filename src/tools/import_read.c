@@ -53,8 +53,13 @@ static void bad_line(struct import *import, const char *reason, const char *deta
 {
 	char text[300];
 
-	/* What stands before it comes before it. */
+	/* What stands before it comes before it, and is not said to be there until it is. */
 	import_send_block(import);
+	if (!import->keep_going)
+		flow_drain(import->flow);
+	import_flow_broke(import);
+	if (import->stop)
+		return;
 	tally_refuse(&import->tally, import->tally.lines, reason, detail);
 	if (!import->line_long)
 		import_reject(import, import->line, import->line_length);
@@ -90,6 +95,8 @@ static void take_event(struct import *import, const struct import_line *line)
 		import_give_up(import, COMMAND_USAGE, text);
 		return;
 	}
+	if (!unnamed)
+		import_count_id(import);
 	import_add(import, IMPORT_EVENT, unnamed);
 }
 
@@ -140,12 +147,18 @@ static void take_end(struct import *import, const struct import_line *line)
 		    "again, and import that");
 }
 
+/* Empty, as lines that end with CRLF are empty, too. */
+static bool is_empty(const struct import *import)
+{
+	return import->line_length == 0 || (import->line_length == 1 && import->line[0] == '\r');
+}
+
 static void take_line(struct import *import)
 {
 	struct import_line line;
 	struct json_error error;
 
-	import->tally.lines++;
+	import->anything = true;
 	if (import->line_long) {
 		bad_line(import, "line_too_long", "longer than 4096 bytes");
 	} else if (!import_line_read(import->line, import->line_length, &line, &error)) {
@@ -176,10 +189,9 @@ static void take_line(struct import *import)
 void import_take_all(struct import *import)
 {
 	while (!import->stop && read_line(import)) {
-		if (import->line_length > 0)
+		import->tally.lines++;
+		if (!is_empty(import))
 			take_line(import);
-		else
-			import->tally.lines++;
 		tally_draw(&import->tally);
 	}
 	import_send_block(import);
@@ -194,25 +206,40 @@ void import_take_all(struct import *import)
 		import_send_deferred(import);
 }
 
-/* Would a line of the regular file be sent without an id?  Then nothing is sent at all. */
-int import_look_ahead(struct import *import)
+/* What the line is ahead of sending: without an id where it needs one, or one of those with. */
+static bool look_at_line(struct import *import, bool *unnamed)
 {
 	struct import_line line;
 	struct json_error error;
+
+	*unnamed = false;
+	if (is_empty(import) || import->line_long ||
+	    !import_line_read(import->line, import->line_length, &line, &error) ||
+	    line.type != IMPORT_EVENT)
+		return false;
+	*unnamed = import_get(&line, "id").length == 0 && import->batch == NULL;
+	return import_get(&line, "account").length > 0 || import_get(&line, "user").length > 0;
+}
+
+/* What would be sent in part is not sent at all. */
+int import_look_ahead(struct import *import)
+{
 	off_t start = lseek(import->fd, 0, SEEK_CUR);
 	uint64_t number = 0;
+	bool unnamed;
 
-	if (import->batch != NULL || import->no_resume || import->tally.size == 0 || start < 0)
+	if (import->tally.size == 0 || start < 0)
 		return COMMAND_DONE;
 	while (read_line(import)) {
 		number++;
-		if (import->line_length > 0 && !import->line_long &&
-		    import_line_read(import->line, import->line_length, &line, &error) &&
-		    line.type == IMPORT_EVENT && import_get(&line, "account").length > 0 &&
-		    import_get(&line, "id").length == 0)
+		if (!look_at_line(import, &unnamed))
+			continue;
+		if (unnamed && !import->no_resume)
 			return command_fail(import->session, COMMAND_USAGE,
 			                    "line %" PRIu64 " has no id: " HOW_TO_RESUME, number);
+		import->ahead += !unnamed;
 	}
+	import->counted = true;
 	if (lseek(import->fd, start, SEEK_SET) < 0)
 		return command_fail(import->session, COMMAND_FAILED, "%s", strerror(errno));
 	import->input_at = import->input_end = 0;

@@ -5,19 +5,16 @@
 #include <string.h>
 #include <time.h>
 
+#include "../wire/reply.h"
+#include "http/answer.h"
 #include "import_parts.h"
 
-#define DEFERRED_MAX 1000000 /* accounts with holds and limits that they break */
-
-enum step { STEP_CREATE, STEP_BALANCE, STEP_LIMITS, STEP_HOLD, STEP_LOOK };
-
-/* An operation's tag: its block, or DEFERRED_TAG, its step and its line there. */
-#define DEFERRED_TAG 255u
-
-static uint64_t tag_of(uint32_t block, enum step step, size_t index)
+uint64_t import_tag(uint32_t block, enum step step, size_t index)
 {
 	return (uint64_t)block << 56 | (uint64_t)step << 48 | index;
 }
+
+_Static_assert(ANSWER_KEEP >= REPLY_HOLD_MAX, "a hold is kept whole, so that it is recognised");
 
 /* ---- what became of lines */
 
@@ -33,7 +30,7 @@ void import_reject(struct import *import, const char *line, size_t length)
 	}
 }
 
-static void settle_item(struct import *import, const struct block *block, const struct item *item)
+void import_settle(struct import *import, const struct block *block, const struct item *item)
 {
 	if (item->failed) {
 		tally_refuse(&import->tally, item->number, item->reason, "rejected");
@@ -47,7 +44,7 @@ static void settle_item(struct import *import, const struct block *block, const 
 	}
 }
 
-static void note_answer(struct item *item, const struct flow_answer *answer)
+void import_note(struct item *item, const struct flow_answer *answer)
 {
 	if (answer->verdict == FLOW_ACCEPTED)
 		item->fresh = true;
@@ -59,30 +56,23 @@ static void note_answer(struct item *item, const struct flow_answer *answer)
 	}
 }
 
-static void take_deferred(struct import *import, size_t index, const struct flow_answer *answer)
-{
-	struct deferred *deferred = &import->deferred[index];
-
-	import->tally.open--;
-	if (answer->verdict == FLOW_REJECTED) {
-		tally_refuse(&import->tally, deferred->number, answer->reason,
-		             "its limits are rejected");
-		import_reject(import, deferred->line, strlen(deferred->line));
-	} else if (answer->verdict == FLOW_ACCEPTED || deferred->fresh)
-		import->tally.accepted++;
-	else
-		import->tally.duplicate++;
-}
-
-static void same_hold(struct item *item, const struct block *block,
+/* ANSWER to a look at a hold whose id is taken: is it the one that was to be placed? */
+static void same_hold(struct import *import, struct item *item, const struct block *block,
                       const struct flow_answer *answer)
 {
+	static const char hold[] = "{\"hold\":";
 	const char *line = block->text + item->at;
 	struct import_line want, got;
 	struct json_error error;
 	static const char *const keys[] = {"account", "amount"};
 
-	if (answer->status != 200 || !import_line_read(line, item->length, &want, &error) ||
+	if (answer->verdict != FLOW_SHOWN)
+		return;
+	if (answer->length < sizeof hold || memcmp(answer->document, hold, sizeof hold - 1) != 0) {
+		flow_disown(import->flow, answer->status);
+		return;
+	}
+	if (!import_line_read(line, item->length, &want, &error) ||
 	    !import_line_read(answer->document, answer->length, &got, &error))
 		return;
 	for (size_t i = 0; i < 2; i++) {
@@ -101,20 +91,24 @@ void import_take(void *context, uint64_t tag, const struct flow_answer *answer)
 	size_t index = tag & ((UINT64_C(1) << 48) - 1);
 
 	if (number == DEFERRED_TAG) {
-		take_deferred(import, index, answer);
+		import_take_deferred(import, index, answer);
 		return;
 	}
 	struct block *block = import->block[number];
 	struct item *item = &block->item[index];
 	block->pending--;
 	if (step == STEP_LOOK) {
-		same_hold(item, block, answer);
+		same_hold(import, item, block, answer);
 		return;
 	}
-	note_answer(item, answer);
+	if (block->type == IMPORT_ACCOUNT) {
+		import_take_account(import, block, item, step, answer);
+		return;
+	}
+	import_note(item, answer);
 	item->reused = step == STEP_HOLD && strcmp(answer->reason, "id_reused") == 0;
 	if (block->type == IMPORT_EVENT)
-		settle_item(import, block, item);
+		import_settle(import, block, item);
 }
 
 void import_tick(void *context)
@@ -126,8 +120,7 @@ void import_tick(void *context)
 
 /* ---- sending blocks */
 
-/* A burst with room, the one before it sent; NULL: the flow has ended. */
-static struct burst *room_for(struct import *import, struct burst *burst, size_t length)
+struct burst *import_room(struct import *import, struct burst *burst, size_t length)
 {
 	if (burst != NULL && burst_has_room(burst, length))
 		return burst;
@@ -154,121 +147,15 @@ static void send_events(struct import *import, uint32_t number)
 			length = import_write_event(&line, import->batch, item->number, body);
 			text = body;
 		}
-		burst = room_for(import, burst, length);
+		burst = import_room(import, burst, length);
 		if (burst == NULL)
 			return;
 		burst->unsafe |= block->unsafe;
 		block->pending++;
-		burst_line(burst, tag_of(number, STEP_CREATE, i), text, length);
+		burst_line(burst, import_tag(number, STEP_CREATE, i), text, length);
 	}
 	if (burst != NULL)
 		flow_send(import->flow, burst);
-}
-
-/* What STEP sends of an account; 0: nothing. */
-static size_t write_step(const struct import *import, const struct import_line *line,
-                         const struct import_account *account, enum step step, char *body)
-{
-	if (step == STEP_CREATE)
-		return import_write_create(line, account, &import->origin, body);
-	if (step == STEP_BALANCE)
-		return account->balance != 0 ? import_write_balance(account, &import->origin, body)
-		                             : 0;
-	return account->opened && !account->held
-	           ? import_write_limits(line, account, &import->origin, body)
-	           : 0;
-}
-
-static void add_step(struct burst *burst, uint64_t tag, enum step step,
-                     const struct import_account *account, const char *body, size_t length)
-{
-	char path[IMPORT_PATH_MAX];
-
-	if (step == STEP_CREATE) {
-		burst_request(burst, tag, "POST", "/accounts", body, length);
-	} else if (step == STEP_BALANCE) {
-		burst_line(burst, tag, body, length);
-	} else {
-		import_write_account_path(account, path);
-		burst_request(burst, tag, "PUT", path, body, length);
-	}
-}
-
-/* One step of all accounts of the block for which the steps before went well. */
-static bool send_step(struct import *import, uint32_t number, enum step step)
-{
-	struct block *block = import->block[number];
-	struct burst *burst = NULL;
-	struct import_line line;
-	struct import_account account;
-	struct json_error error;
-	char body[IMPORT_BODY_MAX];
-
-	for (uint32_t i = 0; i < block->count; i++) {
-		const struct item *item = &block->item[i];
-		if (item->failed ||
-		    !import_line_read(block->text + item->at, item->length, &line, &error) ||
-		    !import_read_account(&line, &account, &error))
-			continue;
-		size_t length = write_step(import, &line, &account, step, body);
-		if (length == 0)
-			continue;
-		burst = room_for(import, burst, length);
-		if (burst == NULL)
-			return false;
-		block->pending++;
-		add_step(burst, tag_of(number, step, i), step, &account, body, length);
-	}
-	if (burst != NULL)
-		flow_send(import->flow, burst);
-	return flow_drain(import->flow);
-}
-
-static bool defer(struct import *import, const struct block *block, const struct item *item)
-{
-	if (import->deferred_count == DEFERRED_MAX)
-		return import_give_up(import, COMMAND_FAILED,
-		                      "too many accounts with holds break their limits"),
-		       false;
-	if (import->deferred_count == import->deferred_room) {
-		size_t room = import->deferred_room == 0 ? 64 : 2 * import->deferred_room;
-		struct deferred *all = realloc(import->deferred, room * sizeof *all);
-		if (all == NULL)
-			return import_give_up(import, COMMAND_FAILED, strerror(errno)), false;
-		import->deferred = all;
-		import->deferred_room = room;
-	}
-	char *line = strndup(block->text + item->at, item->length);
-	if (line == NULL)
-		return import_give_up(import, COMMAND_FAILED, strerror(errno)), false;
-	import->deferred[import->deferred_count++] =
-	    (struct deferred){.number = item->number, .fresh = item->fresh, .line = line};
-	import->tally.open++;
-	return true;
-}
-
-static bool send_accounts(struct import *import, uint32_t number)
-{
-	struct block *block = import->block[number];
-	struct import_line line;
-	struct import_account account;
-	struct json_error error;
-
-	for (enum step step = STEP_CREATE; step <= STEP_LIMITS; step++)
-		if (!send_step(import, number, step))
-			return false;
-	for (uint32_t i = 0; i < block->count; i++) {
-		const struct item *item = &block->item[i];
-		bool last = !item->failed &&
-		            import_line_read(block->text + item->at, item->length, &line, &error) &&
-		            import_read_account(&line, &account, &error) && account.opened &&
-		            account.held;
-		if (!last)
-			settle_item(import, block, item);
-		else if (!defer(import, block, item))
-			return false;
-	}
-	return true;
 }
 
 uint64_t import_wall_us(void)
@@ -298,14 +185,14 @@ static bool send_holds_step(struct import *import, uint32_t number, enum step st
 		    import_write_hold(&line, import_wall_us(), body, path, &expired, &error);
 		if (length == 0)
 			continue;
-		burst = room_for(import, burst, length);
+		burst = import_room(import, burst, length);
 		if (burst == NULL)
 			return false;
 		block->pending++;
 		if (step == STEP_LOOK)
-			burst_request(burst, tag_of(number, step, i), "GET", path, "", 0);
+			burst_request(burst, import_tag(number, step, i), "GET", path, 0, "", 0);
 		else
-			burst_request(burst, tag_of(number, step, i), "POST", "/holds", body,
+			burst_request(burst, import_tag(number, step, i), "POST", "/holds", 0, body,
 			              length);
 	}
 	if (burst != NULL)
@@ -321,7 +208,7 @@ static bool send_holds(struct import *import, uint32_t number)
 	    !send_holds_step(import, number, STEP_LOOK))
 		return false;
 	for (uint32_t i = 0; i < block->count; i++)
-		settle_item(import, block, &block->item[i]);
+		import_settle(import, block, &block->item[i]);
 	return true;
 }
 
@@ -345,7 +232,7 @@ void import_send_block(struct import *import)
 	if (block->type == IMPORT_EVENT)
 		send_events(import, import->filling);
 	else if (block->type == IMPORT_ACCOUNT)
-		send_accounts(import, import->filling);
+		import_send_accounts(import, import->filling);
 	else
 		send_holds(import, import->filling);
 	import_flow_broke(import);
@@ -369,34 +256,4 @@ void import_add(struct import *import, enum import_type type, bool unsafe)
 	                                            .length = (uint32_t)import->line_length};
 	memcpy(block->text + block->used, import->line, import->line_length);
 	block->used += (uint32_t)import->line_length;
-}
-
-/* The limits of accounts that had to have their holds first. */
-void import_send_deferred(struct import *import)
-{
-	struct burst *burst = NULL;
-	struct import_line line;
-	struct import_account account;
-	struct json_error error;
-	char body[IMPORT_BODY_MAX];
-
-	for (size_t i = 0; i < import->deferred_count; i++) {
-		const char *text = import->deferred[i].line;
-		if (!import_line_read(text, strlen(text), &line, &error) ||
-		    !import_read_account(&line, &account, &error))
-			continue;
-		size_t length = import_write_limits(&line, &account, &import->origin, body);
-		burst = room_for(import, burst, length);
-		if (burst == NULL)
-			break;
-		add_step(burst, tag_of(DEFERRED_TAG, STEP_LIMITS, i), STEP_LIMITS, &account, body,
-		         length);
-	}
-	if (burst != NULL)
-		flow_send(import->flow, burst);
-	flow_drain(import->flow);
-	import_flow_broke(import);
-	for (size_t i = 0; i < import->deferred_count; i++)
-		free(import->deferred[i].line);
-	import->deferred_count = 0;
 }

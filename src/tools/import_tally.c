@@ -27,6 +27,11 @@ void tally_begin(struct tally *tally, uint64_t size)
 	*tally = (struct tally){.size = size, .began = now_us(), .shows = isatty(STDERR_FILENO)};
 }
 
+double tally_seconds(const struct tally *tally)
+{
+	return (double)(now_us() - tally->began) / 1e6;
+}
+
 /* ---- what is refused */
 
 static void count_reason(struct tally *tally, const char *reason)
@@ -153,7 +158,7 @@ static void print_count(const char *name, uint64_t count)
 void tally_report(const struct tally *tally, bool json, const char *status, const char *reason,
                   const char *detail, uint64_t reconnects)
 {
-	double seconds = (double)(now_us() - tally->began) / 1e6;
+	double seconds = tally_seconds(tally);
 	char count[WORDS_SIZE];
 
 	if (json) {

@@ -32,6 +32,9 @@ void tally_begin(struct tally *tally, uint64_t size);
 /* Line NUMBER is refused: says why, if not too many were said before. */
 void tally_refuse(struct tally *tally, uint64_t number, const char *reason, const char *detail);
 
+/* How long it has gone on. */
+double tally_seconds(const struct tally *tally);
+
 /* Draws the line on standard error, if that is a terminal and it is time; wipes it. */
 void tally_draw(struct tally *tally);
 void tally_wipe(struct tally *tally);

@@ -11,7 +11,11 @@
 
 #define ANSWER_HEAD_MAX  4096 /* bytes of a status line and its fields; more cannot be read */
 #define ANSWER_CHUNK_MAX 64   /* bytes of a chunk's size line; more cannot be read */
-#define ANSWER_KEEP      512 /* bytes of a document or line that are kept; the rest is passed over */
+/*
+ * Bytes of a document or line that are kept; the rest is passed over.  A hold, and a statement of
+ * one change, whose names and notes are as long as may be, are kept whole (import_send.c).
+ */
+#define ANSWER_KEEP 2560
 
 enum answer_progress {
 	ANSWER_MORE, /* all that could be used is used */
