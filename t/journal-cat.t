@@ -138,9 +138,10 @@ sub test_damage {
 	$tallyd->event('w-1', 1) for 1 .. 20;
 	is($tallyd->stop, 0, 'it stops');
 	my ($last) = reverse glob $tallyd->data_dir . '/journal/*.journal';
-	my ($found) = grep { slurp($_) =~ /w-1/ } reverse glob $tallyd->data_dir . '/journal/*.journal';
+	# Not the first record of a segment: there the journal breaks off at the end of the one before.
+	my ($found) = grep { slurp($_) =~ /w-1.*w-1/s } reverse glob $tallyd->data_dir . '/journal/*.journal';
 	my $bytes = slurp($found);
-	my $at = index $bytes, 'w-1';
+	my $at = index $bytes, 'w-1', 1 + index $bytes, 'w-1';
 	substr $bytes, $at, 3, 'XXX';
 	open my $file, '>:raw', $found or die $!;
 	print {$file} $bytes;
