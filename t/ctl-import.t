@@ -178,6 +178,12 @@ is($tallyd->call(POST => '/holds/h3/capture', {})->{status}, 200, 'a hold is cap
 is_deeply([$status, $json->{rejected}], [1, { id_reused => 1 }], 'an id that is another hold\'s is refused');
 ($status, $json) = import_file(file(export('abcd', [account('x-plain', 1, 0)], [])));
 is_deeply([$status, $json->{rejected}], [1, { account_exists => 1 }], 'an account of another export is refused');
+my $untouched = state_of('x-plain', 'x-loose');
+($status, $json) = import_file(file(export('abcd', [map { account($_, 1, 0) } 'x-plain', 'x-mine', 'x-loose'],
+	[hold('of-plain', 'x-plain', 1, $soon), hold('of-mine', 'x-mine', 1, $soon), hold('of-loose', 'x-loose', 1, $soon)])));
+is_deeply([$status, $json->{rejected}], [1, { account_exists => 2, account_refused => 2 }], '... and so are its holds');
+is(state_of('x-plain', 'x-loose'), $untouched, '... which are on no account of somebody else');
+is(state_of('x-mine'), '1 1 null null none', '... but on those of this one');
 is($tallyd->balance('x-plain'), 100, 'and not added to');
 # The longest names that there are, of characters that are two in JSON.
 my ($quotes, $id) = ('\\"' x 100, '\\"' x 128);

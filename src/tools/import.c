@@ -259,6 +259,7 @@ static void clean_up(struct import *import)
 	for (size_t i = 0; i < import->deferred_count; i++)
 		free(import->deferred[i].line);
 	free(import->deferred);
+	free(import->shunned);
 	if (import->rejects != NULL)
 		fclose(import->rejects);
 	if (import->fd > STDIN_FILENO)

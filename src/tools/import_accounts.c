@@ -334,10 +334,12 @@ bool import_send_accounts(struct import *import, uint32_t number)
 		return false;
 	for (uint32_t i = 0; i < block->count; i++) {
 		const struct item *item = &block->item[i];
-		bool last = !item->failed && !item->limited &&
-		            import_line_read(block->text + item->at, item->length, &line, &error) &&
-		            import_read_account(&line, &account, &error) && account.opened &&
-		            account.held;
+		bool good = import_line_read(block->text + item->at, item->length, &line, &error) &&
+		            import_read_account(&line, &account, &error);
+		bool last =
+		    good && !item->failed && !item->limited && account.opened && account.held;
+		if (good && item->failed && !import_shun(import, account.name))
+			return false;
 		if (!last)
 			import_settle(import, block, item);
 		else if (!defer(import, block, item))

@@ -1,8 +1,8 @@
 /*
  * What the files of tallyctl import share; nobody else includes it.  import.c is the command,
  * import_read.c takes lines, import_send.c puts them into blocks, sends those and hears what became
- * of them; import_accounts.c does that for accounts, step by step; import_ids.c sees whether the
- * daemon can remember that many ids.
+ * of them; import_accounts.c does that for accounts, step by step; import_shun.c knows those that
+ * were refused; import_ids.c sees whether the daemon can remember that many ids.
  */
 #ifndef TALLYD_TOOLS_IMPORT_PARTS_H
 #define TALLYD_TOOLS_IMPORT_PARTS_H
@@ -100,6 +100,11 @@ struct import {
 	size_t deferred_count, deferred_room;
 	struct deferred *deferred;
 
+	/* hashes of the names of accounts that were refused (import_shun.c) */
+	size_t shunned_count, shunned_room;
+	uint64_t *shunned;
+	bool shunned_in_order;
+
 	bool anything; /* a line that is not empty was read */
 	bool stop;
 	int status;
@@ -164,6 +169,14 @@ void import_count_id(struct import *import);
 
 /* At the end: are ids of this import forgotten already?  Gives up if so. */
 void import_check_ids_again(struct import *import);
+
+/* --- import_shun.c --- */
+
+/* The account NAME, as the export writes it, was refused.  False: given up. */
+bool import_shun(struct import *import, struct slice name);
+
+/* Was it? */
+bool import_is_shunned(struct import *import, struct slice name);
 
 /* --- import_accounts.c --- */
 

@@ -178,7 +178,7 @@ static bool send_holds_step(struct import *import, uint32_t number, enum step st
 
 	for (uint32_t i = 0; i < block->count; i++) {
 		const struct item *item = &block->item[i];
-		if ((step == STEP_LOOK && !item->reused) ||
+		if ((step == STEP_LOOK ? !item->reused : item->failed) ||
 		    !import_line_read(block->text + item->at, item->length, &line, &error))
 			continue;
 		size_t length =
@@ -200,10 +200,26 @@ static bool send_holds_step(struct import *import, uint32_t number, enum step st
 	return flow_drain(import->flow);
 }
 
+static void refuse_shunned(struct import *import, struct block *block)
+{
+	struct import_line line;
+	struct json_error error;
+
+	for (uint32_t i = 0; i < block->count; i++) {
+		struct item *item = &block->item[i];
+		if (!import_line_read(block->text + item->at, item->length, &line, &error) ||
+		    !import_is_shunned(import, import_get(&line, "account")))
+			continue;
+		snprintf(item->reason, sizeof item->reason, "account_refused");
+		item->failed = true;
+	}
+}
+
 static bool send_holds(struct import *import, uint32_t number)
 {
-	const struct block *block = import->block[number];
+	struct block *block = import->block[number];
 
+	refuse_shunned(import, block);
 	if (!send_holds_step(import, number, STEP_HOLD) ||
 	    !send_holds_step(import, number, STEP_LOOK))
 		return false;
