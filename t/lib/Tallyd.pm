@@ -70,6 +70,8 @@ my %alive;
 
 # A test that dies unwinds its daemons before anybody counts it as failed.
 my $dying = 0;
+# A shell has these ignored by what it runs in the background, and what is started here would, too.
+@SIG{qw(INT QUIT)} = ('DEFAULT') x 2;
 $SIG{__DIE__} = sub { $dying = 1 if defined $^S && !$^S } unless $SIG{__DIE__};
 
 sub patience { return $ENV{TALLYD_TEST_PATIENCE} || 1 }
