@@ -109,16 +109,20 @@ sub test_file {
 	return;
 }
 
+# An export into a file, silent; its process.
+sub start_export {
+	my $pid = fork;
+	die "cannot fork: $!" unless defined $pid;
+	return $pid if $pid;
+	open STDOUT, '>', '/dev/null';
+	open STDERR, '>', '/dev/null';
+	exec tallyctl(), @data, 'export', '-o', "$dir/whole/file" or POSIX::_exit(127);
+}
+
 # Interrupted at any time, a file is whole or not there, and nothing else is.
 sub test_interrupted {
 	for my $number (1 .. 12) {
-		my $pid = fork;
-		die "cannot fork: $!" unless defined $pid;
-		if ($pid == 0) {
-			open STDOUT, '>', '/dev/null';
-			open STDERR, '>', '/dev/null';
-			exec tallyctl(), @data, 'export', '-o', "$dir/whole/file" or POSIX::_exit(127);
-		}
+		my $pid = start_export();
 		sleep 0.004 * $number;
 		kill(($number % 2 ? 'INT' : 'TERM') => $pid);
 		waitpid $pid, 0;
@@ -134,13 +138,7 @@ sub test_interrupted {
 sub test_interrupted_reading {
 	my $died;
 	for (1 .. 200) {
-		my $pid = fork;
-		die "cannot fork: $!" unless defined $pid;
-		if ($pid == 0) {
-			open STDOUT, '>', '/dev/null';
-			open STDERR, '>', '/dev/null';
-			exec tallyctl(), @data, 'export', '-o', "$dir/whole/file" or POSIX::_exit(127);
-		}
+		my $pid = start_export();
 		my $reads = sub { grep { /\.journal$/ } map { readlink || '' } glob "/proc/$pid/fd/*" };
 		1 until $reads->() || slurp("/proc/$pid/stat") =~ /\) Z/;
 		kill STOP => $pid;
@@ -161,13 +159,7 @@ sub test_interrupted_reading {
 sub test_killed {
 	my $caught;
 	for (1 .. 200) {
-		my $pid = fork;
-		die "cannot fork: $!" unless defined $pid;
-		if ($pid == 0) {
-			open STDOUT, '>', '/dev/null';
-			open STDERR, '>', '/dev/null';
-			exec tallyctl(), @data, 'export', '-o', "$dir/whole/file" or POSIX::_exit(127);
-		}
+		my $pid = start_export();
 		my $writes = sub { grep { m{^\Q$dir\E/whole/.} } map { readlink || '' } glob "/proc/$pid/fd/*" };
 		1 until $writes->() || slurp("/proc/$pid/stat") =~ /\) Z/;
 		kill KILL => $pid;

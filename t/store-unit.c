@@ -538,24 +538,32 @@ static int full_by_limit(void)
 	return refused && healed ? 0 : 1;
 }
 
-/* A file system of three segments and a bit, seen by this process alone. */
+/* A journal of a record on a file system with OPTIONS that this process alone sees; false: no. */
+static bool begin_on_mount(struct journal *journal, const char *options)
+{
+	memset(journal, 0, sizeof *journal);
+	place_make(&journal->place);
+	if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+	    mount("tmpfs", journal->place.root, "tmpfs", 0, options) != 0) {
+		place_remove(&journal->place);
+		return false;
+	}
+	journal->store = open_store(&journal->place);
+	must(journal->store != NULL, error);
+	must(store_claim(journal->store, SEGMENT) == 0, "store_claim");
+	journal->tail = store_first(journal->store);
+	append(journal, 48, 0);
+	return true;
+}
+
+/* On one of three segments and a bit. */
 static int full_by_mount(void)
 {
 	struct journal journal;
 	int made = 0;
 
-	memset(&journal, 0, sizeof journal);
-	place_make(&journal.place);
-	if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
-	    mount("tmpfs", journal.place.root, "tmpfs", 0, "size=216k") != 0) {
-		place_remove(&journal.place);
+	if (!begin_on_mount(&journal, "size=216k"))
 		return 2;
-	}
-	journal.store = open_store(&journal.place);
-	must(journal.store != NULL, error);
-	must(store_claim(journal.store, SEGMENT) == 0, "store_claim");
-	journal.tail = store_first(journal.store);
-	append(&journal, 48, 0);
 	while (store_extend(journal.store) == 0)
 		made++;
 	bool refused = errno == ENOSPC && made == 2 && only_whole_segments(&journal.place) &&
@@ -625,18 +633,8 @@ static int holes_by_mount(void)
 	char path[FIXTURE_PATH + 64];
 	struct journal journal;
 
-	memset(&journal, 0, sizeof journal);
-	place_make(&journal.place);
-	if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
-	    mount("tmpfs", journal.place.root, "tmpfs", 0, "size=400k") != 0) {
-		place_remove(&journal.place);
+	if (!begin_on_mount(&journal, "size=400k"))
 		return 2;
-	}
-	journal.store = open_store(&journal.place);
-	must(journal.store != NULL, error);
-	must(store_claim(journal.store, SEGMENT) == 0, "store_claim");
-	journal.tail = store_first(journal.store);
-	append(&journal, 48, 0);
 	must(store_extend(journal.store) == 0 && store_extend(journal.store) == 0, "store_extend");
 	bool right = reserves(&journal);
 	snprintf(path, sizeof path, "%s/ballast", journal.place.root);
