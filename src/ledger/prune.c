@@ -39,15 +39,11 @@ static int find_needed(const char *path, uint64_t key, uint64_t *needed)
 static int first_time(const struct store *store, const struct segment *segment, uint64_t *time_us)
 {
 	_Alignas(8) unsigned char record[JOURNAL_RECORD_MAX];
-	struct segment opened;
-	const char *why;
-	int fd = segment_open(store->directory, segment->base, O_RDONLY, &opened, &why);
+	int fd = store_open_segment(store, segment, O_RDONLY);
 
 	*time_us = UINT64_MAX;
-	if (fd < 0) {
-		errno = errno != 0 ? errno : EUCLEAN;
+	if (fd < 0)
 		return -1;
-	}
 	ssize_t got = disk_read(fd, record, sizeof record, SEGMENT_HEAD);
 	int error = errno;
 	close(fd);

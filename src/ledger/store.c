@@ -291,6 +291,17 @@ uint64_t store_space(const struct store *store)
 	return last->base + last->size;
 }
 
+int store_open_segment(const struct store *store, const struct segment *segment, int flags)
+{
+	struct segment opened;
+	const char *why;
+
+	int fd = segment_open(store->directory, segment->base, flags, &opened, &why);
+	if (fd < 0 && errno == 0)
+		errno = EUCLEAN;
+	return fd;
+}
+
 bool store_find(const struct store *store, uint64_t lsn, struct segment *found)
 {
 	size_t low = 0;

@@ -24,4 +24,10 @@ struct store {
 /* The segment that holds position LSN. */
 bool store_find(const struct store *store, uint64_t lsn, struct segment *found);
 
+/*
+ * SEGMENT's file, opened with FLAGS, to be closed by the caller; -1 with errno: EUCLEAN, its head
+ * is not that of a segment.
+ */
+int store_open_segment(const struct store *store, const struct segment *segment, int flags);
+
 #endif

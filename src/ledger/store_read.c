@@ -312,14 +312,10 @@ static int walk_segment(const struct store *store, const struct segment *segment
 {
 	uint64_t first = segment->base + SEGMENT_HEAD;
 	uint64_t end = segment->base + segment->size;
-	struct segment checked;
-	const char *why;
-	int fd = segment_open(store->directory, segment->base, O_RDWR, &checked, &why);
+	int fd = store_open_segment(store, segment, O_RDWR);
 
-	if (fd < 0) {
-		errno = errno != 0 ? errno : EUCLEAN;
+	if (fd < 0)
 		return -1;
-	}
 	int result = walk_blocks(fd, (from > first ? from : first) - segment->base,
 	                         (to < end ? to : end) - segment->base, action, count);
 	if (result == 0)
@@ -383,14 +379,10 @@ int store_cut(struct store *store, uint64_t at, uint64_t *cut)
 
 static int reserve_segment(const struct store *store, const struct segment *segment)
 {
-	struct segment checked;
-	const char *why;
-	int fd = segment_open(store->directory, segment->base, O_RDWR, &checked, &why);
+	int fd = store_open_segment(store, segment, O_RDWR);
 
-	if (fd < 0) {
-		errno = errno != 0 ? errno : EUCLEAN;
+	if (fd < 0)
 		return -1;
-	}
 	/* Where nothing can be reserved, segments are what they were. */
 	int result = disk_allocate(fd, segment->size) < 0 ? -1 : 0;
 	int error = errno;
